@@ -1,0 +1,33 @@
+package policy
+
+import "go.yaml.in/yaml/v4"
+
+func hairpinFields() []field[Hairpin] {
+	return []field[Hairpin]{
+		{key: "zones", takes: "a zone or a list of zones", decode: func(d *decoder, n *node, h *Hairpin) {
+			h.Zones = d.zoneRefs(n)
+			if len(h.Zones) == 1 && h.Zones[0].Any {
+				d.fail(h.Zones[0].Place, "`any` is what a hairpin has without `zones`; take `zones` out")
+			}
+		}},
+		{key: "source", takes: "gateway or outside", decode: func(d *decoder, n *node, h *Hairpin) {
+			h.OutsideSource = word(d, n, []string{"gateway", "outside"}, []bool{false, true})
+		}},
+	}
+}
+
+// hairpin decodes true, false or the mapping.
+func (d *decoder) hairpin(n *node, f *PortForward) {
+	n = deref(n)
+	f.Hairpin.Place = d.at(n)
+	if n.Kind != yaml.MappingNode {
+		on, ok := d.boolean(n)
+		f.Hairpin.Off = ok && !on
+		return
+	}
+	if len(n.Content) == 0 {
+		d.failAt(n, "the mapping is empty; write `hairpin: true`, or say `zones` or `source`")
+		return
+	}
+	fields(d, n, hairpinFields(), &f.Hairpin)
+}

@@ -1,0 +1,58 @@
+package policy
+
+func masqueradeFields() []field[Masquerade] {
+	return append([]field[Masquerade]{
+		{key: "name", takes: "a name", decode: func(d *decoder, n *node, m *Masquerade) { m.Name = d.name(n) }},
+		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, m *Masquerade) { m.Family = d.family(n) }},
+		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, m *Masquerade) { m.From = d.zoneRefs(n) }},
+		{key: "to", takes: zonesTake, decode: func(d *decoder, n *node, m *Masquerade) { m.To = d.zoneRefs(n) }},
+		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
+			m.Sources = d.addresses(n, setNames)
+		}},
+		{key: "except_sources", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
+			m.ExceptSources = d.addresses(n, setNames)
+		}},
+		{key: "destinations", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
+			m.Destinations = d.addresses(n, setNames|gatewayWord)
+		}},
+		{key: "except_destinations", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
+			m.ExceptDestinations = d.addresses(n, setNames|gatewayWord)
+		}},
+		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, m *Masquerade) { m.Protocols = d.protocols(n) }},
+		{key: "ports", takes: portsTake, decode: func(d *decoder, n *node, m *Masquerade) { m.Ports = d.ports(n) }},
+		{key: "outside_ports", takes: "one range of ports, as 32768-65535", decode: func(d *decoder, n *node, m *Masquerade) {
+			if p, ok := d.port(n); ok {
+				m.OutsidePorts = &p
+			}
+		}},
+		{key: "port_selection", takes: "preserve, random or fully-random", decode: func(d *decoder, n *node, m *Masquerade) {
+			m.PortSelection = word(d, n, []string{"preserve", "random", "fully-random"}, []PortSelection{Preserve, Random, FullyRandom})
+		}},
+		{key: "forward", takes: "true or false", decode: func(d *decoder, n *node, m *Masquerade) {
+			open, ok := d.boolean(n)
+			m.NoForward = ok && !open
+		}},
+		instead[Masquerade]("addresses", "a masquerade takes the address that the uplink has; a pool of addresses is for `snat`"),
+		instead[Masquerade]("distribution", "it belongs to `snat`"),
+		instead[Masquerade]("ports_per_host", "it belongs to `snat`"),
+	}, later[Masquerade]("max_connections", "timeouts", "helpers", "log")...)
+}
+
+func (d *decoder) masqueradeSection(n *node, p *Policy) {
+	table := masqueradeFields()
+	entries(d, n, &p.Masquerade, func(n *node, at Place) (Masquerade, bool) {
+		m := Masquerade{Place: at}
+		w, ok := fields(d, n, table, &m)
+		if !ok {
+			return m, false
+		}
+		w.require("a masquerade entry", "from", "to")
+		w.portsNeedProtocol("ports", m.Protocols)
+		derived := ""
+		if len(m.From) > 0 && len(m.To) > 0 {
+			derived = joinZones(m.From) + "-" + joinZones(m.To)
+		}
+		d.masquerades = append(d.masquerades, w.label(at, &m.Name, derived))
+		return m, true
+	})
+}

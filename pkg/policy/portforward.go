@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+func portForwardFields() []field[PortForward] {
+	return append([]field[PortForward]{
+		{key: "name", takes: "a name", decode: func(d *decoder, n *node, f *PortForward) { f.Name = d.name(n) }},
+		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, f *PortForward) { f.Family = d.family(n) }},
+		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, f *PortForward) { f.From = d.zoneRefs(n) }},
+		{key: "address", takes: "an address, a prefix, a range, \"@set\", a list of these, or `any`", decode: (*decoder).outsideAddress},
+		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, f *PortForward) { f.Protocols = d.protocols(n) }},
+		{key: "ports", takes: "a port, a range as 8000-8010, a list of these, or `all`", decode: (*decoder).outsidePorts},
+		{key: "except_ports", takes: portsTake, decode: func(d *decoder, n *node, f *PortForward) { f.ExceptPorts = d.ports(n) }},
+		{key: "to", takes: targetTakes, decode: func(d *decoder, n *node, f *PortForward) { f.To = d.target(n) }},
+		{key: "map", takes: "a mapping as {tcp/8001: 10.0.0.1:80}, or {file: NAME}", decode: (*decoder).forwardMap},
+		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
+			f.Sources = d.addresses(n, setNames)
+		}},
+		{key: "except_sources", takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
+			f.ExceptSources = d.addresses(n, setNames)
+		}},
+		{key: "hairpin", takes: "true, false, or a mapping with `zones` and `source`", decode: (*decoder).hairpin},
+		{key: "masquerade", takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Masquerade, _ = d.boolean(n) }},
+		instead[PortForward]("destinations", "the outside address of a port forward is its `address`"),
+	}, later[PortForward]("sticky", "max_connections", "timeouts", "helpers", "log")...)
+}
+
+func (d *decoder) portForwardSection(n *node, p *Policy) {
+	table := portForwardFields()
+	entries(d, n, &p.PortForward, func(n *node, at Place) (PortForward, bool) {
+		f := PortForward{Place: at}
+		w, ok := fields(d, n, table, &f)
+		if !ok {
+			return f, false
+		}
+		w.require("a port_forward entry", "from")
+		if w.has("map") {
+			w.mapStandsAlone()
+		} else {
+			w.require("a port_forward entry", "protocol", "ports", "to")
+			w.forwardedPorts(&f)
+		}
+		d.portForwards = append(d.portForwards, w.label(at, &f.Name, w.derivedForwardName(&f)))
+		return f, true
+	})
+}
+
+// mapStandsAlone refuses what a map says itself.
+func (w written) mapStandsAlone() {
+	for _, key := range []string{"protocol", "ports", "except_ports", "to"} {
+		if w.has(key) {
+			w.d.fail(w.place(key), fmt.Sprintf("`%s` and `map` exclude each other: a map names protocols, ports and targets itself; take one of them out", key),
+				Note{w.place("map"), "`map` stands here"})
+		}
+	}
+}
+
+// forwardedPorts checks the ports of an entry against its protocols and its
+// target.
+func (w written) forwardedPorts(f *PortForward) {
+	if w.has("protocol") {
+		w.portsNeedProtocol("ports", f.Protocols)
+	}
+	w.d.exceptPorts(f.AllPorts, f.Ports, f.ExceptPorts)
+	if f.To.First == f.To.Last {
+		return // no port, or one: it takes any number of ports
+	}
+	note := Note{f.To.Place, "the target stands here"}
+	switch {
+	case f.AllPorts:
+		w.d.fail(w.place("ports"), "`all` ports cannot go to a range; write the target without ports, or with one", note)
+	case len(f.Ports) > 1:
+		w.d.fail(f.Ports[1].Place, "several ports cannot go to a range, since it would not be clear which goes where; make an entry of each", note)
+	case len(f.Ports) == 1:
+		if problem := rangeProblem(f.Ports[0], f.To); problem != "" {
+			w.d.fail(f.To.Place, problem, Note{f.Ports[0].Place, "`ports` stands here"})
+		}
+	}
+}
+
+// derivedForwardName is PROTOCOL-PORTS, as in tcp-udp-80-8000-8010 or tcp-all.
+// A map has too many of these: one from a file is called as the file is, made
+// fit to be a name (VMs_east.txt: vms-east), and one that is written inline
+// map-FROM. The name is "" where the parts have mistakes.
+func (w written) derivedForwardName(f *PortForward) string {
+	if v := w.value("map"); v != nil {
+		if f.Map == nil {
+			return ""
+		}
+		if source := w.d.mapFile(deref(v)); source != "" {
+			base := filepath.Base(source)
+			name := fitName(strings.TrimSuffix(base, filepath.Ext(base)))
+			if name == "" && !w.has("name") {
+				w.d.failAt(w.n, fmt.Sprintf("no name can be derived from the file name %s; give the entry a `name`", quote(base)))
+			}
+			return name
+		}
+		if len(f.From) == 0 {
+			return ""
+		}
+		return "map-" + joinZones(f.From)
+	}
+	if len(f.Protocols) == 0 || len(f.Ports) == 0 && !f.AllPorts {
+		return ""
+	}
+	var parts []string
+	for _, p := range f.Protocols {
+		parts = append(parts, ProtocolName(p.Number))
+	}
+	for _, p := range f.Ports {
+		parts = append(parts, p.String())
+	}
+	if f.AllPorts {
+		parts = append(parts, "all")
+	}
+	return strings.Join(parts, "-")
+}
+
+// outsideAddress decodes `address`.
+func (d *decoder) outsideAddress(n *node, f *PortForward) {
+	d.each(n, func(item *node) {
+		if item.Kind == yaml.ScalarNode && item.Value == "any" {
+			f.AnyAddress = true
+			if len(deref(n).Content) > 1 {
+				d.failAt(item, "`any` stands alone in `address`; take it out, or take the addresses out")
+			}
+			return
+		}
+		a, ok := d.address(item, setNames)
+		if !ok {
+			return
+		}
+		if a.Set == "" && (a.Low.IsLoopback() || a.High.IsLoopback()) {
+			d.fail(a.Place, fmt.Sprintf("a port_forward for the gateway's own connections (`address: %s`) is part of the policy language but is not built in this version; take it out", a))
+			return
+		}
+		f.Address = append(f.Address, a)
+	})
+}
+
+// outsidePorts decodes `ports`.
+func (d *decoder) outsidePorts(n *node, f *PortForward) {
+	if v := deref(n); v.Kind == yaml.ScalarNode && v.Value == "all" {
+		f.AllPorts = true
+		return
+	}
+	f.Ports = d.ports(n)
+}
+
+// target decodes the one target of `to`.
+func (d *decoder) target(n *node) Target {
+	v := deref(n)
+	if v.Kind == yaml.SequenceNode && len(v.Content) > 1 {
+		d.failAt(deref(v.Content[1]), "several targets (load balancing) are part of the policy language but are not built in this version; write one target")
+		return Target{}
+	}
+	var t Target
+	d.each(n, func(n *node) {
+		text, ok := d.text(n)
+		if !ok {
+			return
+		}
+		var problem string
+		if t, problem = parseTarget(text); problem != "" {
+			d.failAt(n, problem)
+			t = Target{}
+			return
+		}
+		t.Place = d.at(n)
+	})
+	return t
+}

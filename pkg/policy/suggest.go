@@ -1,0 +1,63 @@
+package policy
+
+import "strings"
+
+// nearest gives the known word that a mistyped one most likely stands for, or
+// "" where none is near.
+func nearest(word string, known []string) string {
+	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
+	if len(word) > 64 {
+		return ""
+	}
+	best, least := "", min(1+max(1, len(word)/3), len(word))
+	for _, k := range known {
+		plain := strings.ReplaceAll(k, "-", "_")
+		if word == plain {
+			return k
+		}
+		if d := distance(word, plain, least); d < least {
+			best, least = k, d
+		}
+	}
+	if best != "" || len(word) < 4 {
+		return best
+	}
+	// A word that is cut short, or has something added.
+	for _, k := range known {
+		plain := strings.ReplaceAll(k, "-", "_")
+		if strings.HasPrefix(plain, word) || len(plain) >= 4 && strings.HasPrefix(word, plain) {
+			return k
+		}
+	}
+	return ""
+}
+
+// distance is the number of letters to insert, delete, replace or swap with
+// their neighbour to turn a into b; anything at or above limit may come back
+// as limit.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	before := make([]int, len(b)+1)
+	last := make([]int, len(b)+1)
+	row := make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}
