@@ -1,0 +1,241 @@
+// Package state remembers on disk what rollback and delete need: the policies
+// applied now and before, and the sysctls as they were. What is in force is
+// the kernel's to say, never this package's.
+//
+// One folder (0700, owned by the user that runs ipmasq) holds
+//
+//	state.json               the State, one JSON object with format_version
+//	policy-<16 hex>.gz       one policy's sources; the name is the start of its
+//	                         digest, the content what the digest is made of
+//	lock                     flock(2)ed by whoever changes anything; its text
+//	                         says who that is, and means nothing when unlocked
+//	<one of these>.tmp-<n>   being written; left behind by a process that was
+//	                         killed, and swept by the next to write
+//
+// Files are written whole to a temporary name, synced and renamed, policies
+// before the state that names them. So whenever the machine stops, state.json
+// is the old one or the new one, and every policy that it names is there.
+//
+// Reading needs no lock. SavePolicy, Stage, Save and Remove need it: they
+// sweep what no one else can be writing.
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// FormatVersion is the only format of state.json that is read or written.
+const FormatVersion = 1
+
+const (
+	stateName = "state.json"
+	lockName  = "lock"
+)
+
+// State is all that is remembered. The zero State is a host on which nothing
+// was applied.
+type State struct {
+	// Applied is the policy of the last apply, Previous the one that rollback
+	// goes back to; nil where there is none.
+	Applied  *Applied `json:"applied,omitempty"`
+	Previous *Applied `json:"previous,omitempty"`
+	// NetNS is the identity of the network namespace that all this is about.
+	NetNS string `json:"netns,omitempty"`
+	// Backend is the name of the backend that holds the rules.
+	Backend string `json:"backend,omitempty"`
+	// Rules is the digest of the rules that were last read back from the
+	// kernel, and Generation the kernel's number for them then. While it is
+	// the same, so are the rules.
+	Rules      string `json:"rules,omitempty"`
+	Generation uint32 `json:"generation,omitempty"`
+	// Sysctls are those that ipmasq has written, in the order of writing.
+	Sysctls []Sysctl `json:"sysctls,omitempty"`
+}
+
+// Applied is one policy that was applied.
+type Applied struct {
+	Digest string    `json:"digest"` // names the stored sources, see SavePolicy
+	Time   time.Time `json:"time"`   // UTC, to the second
+	Files  []File    `json:"files"`  // in the order in which they were read
+}
+
+// File is one source of a policy, for people to read.
+type File struct {
+	Name  string `json:"name"`
+	Bytes int    `json:"bytes"`
+}
+
+// Sysctl is one value to put back, as long as it still is After.
+type Sysctl struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// onDisk is state.json.
+type onDisk struct {
+	FormatVersion int `json:"format_version"`
+	State
+}
+
+// Dir is an open state folder.
+type Dir struct {
+	path string
+}
+
+// Open makes sure of the state folder: it is created, with its parents, where
+// it is not there, and refused where somebody else could have written to it.
+func Open(dir string) (*Dir, error) {
+	if err := supported(); err != nil {
+		return nil, fmt.Errorf("state folder %s: %w", dir, err)
+	}
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("state folder %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, writeFailed("create the state folder", path, err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, writeFailed("create the state folder", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("state folder %s: is a file: move it away, or give another --state-dir", path)
+	}
+	if err := checkOwner(path, info); err != nil {
+		return nil, err
+	}
+	return &Dir{path: path}, nil
+}
+
+// Path is the folder, absolute.
+func (d *Dir) Path() string { return d.path }
+
+// Load reads the state. A host without one has the zero State. What cannot be
+// believed in full is a [*CorruptError] and no State.
+func (d *Dir) Load() (*State, error) {
+	path := filepath.Join(d.path, stateName)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &State{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, corrupt(path, "is not a regular file", nil)
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &State{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	return decode(path, text)
+}
+
+// decode believes a text only when it is one whole state of this format.
+func decode(path string, text []byte) (*State, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, corrupt(path, "is empty", nil)
+	}
+	var header struct {
+		FormatVersion *int `json:"format_version"`
+	}
+	var foreign *json.UnmarshalTypeError
+	err := json.Unmarshal(text, &header)
+	switch {
+	case errors.As(err, &foreign):
+		return nil, corrupt(path, "is none of ipmasq's", err)
+	case err != nil:
+		return nil, corrupt(path, "is cut off or damaged", err)
+	case header.FormatVersion == nil:
+		return nil, corrupt(path, "has no format_version, so it is none of ipmasq's", nil)
+	case *header.FormatVersion > FormatVersion:
+		return nil, &CorruptError{Path: path, Newer: true,
+			Reason: fmt.Sprintf("was written by a newer ipmasq (format_version %d, this one knows %d)", *header.FormatVersion, FormatVersion)}
+	case *header.FormatVersion != FormatVersion:
+		return nil, corrupt(path, fmt.Sprintf("has format_version %d, which never was", *header.FormatVersion), nil)
+	}
+	// A field that this ipmasq does not know would be lost by the next save.
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	var content onDisk
+	if err := decoder.Decode(&content); err != nil {
+		return nil, corrupt(path, "does not have the fields of a state", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, corrupt(path, "goes on after its end", nil)
+	}
+	if err := content.State.validate(); err != nil {
+		return nil, corrupt(path, "makes no sense", err)
+	}
+	return &content.State, nil
+}
+
+// validate holds for what is written as for what is read.
+func (s *State) validate() error {
+	for _, applied := range []*Applied{s.Applied, s.Previous} {
+		if applied == nil {
+			continue
+		}
+		if err := checkDigest(applied.Digest); err != nil {
+			return err
+		}
+		if applied.Time.IsZero() {
+			return fmt.Errorf("policy %s: no time of applying", applied.Digest[:shownDigits])
+		}
+		for _, file := range applied.Files {
+			if file.Name == "" {
+				return fmt.Errorf("policy %s: a file without a name", applied.Digest[:shownDigits])
+			}
+		}
+	}
+	for _, sysctl := range s.Sysctls {
+		if sysctl.Name == "" {
+			return errors.New("a sysctl without a name")
+		}
+	}
+	return nil
+}
+
+// encode is decode the other way.
+func (s *State) encode() ([]byte, error) {
+	content := onDisk{FormatVersion: FormatVersion, State: *s}
+	for _, applied := range []**Applied{&content.Applied, &content.Previous} {
+		if *applied != nil {
+			tidied := **applied
+			tidied.Time = tidied.Time.UTC().Truncate(time.Second)
+			*applied = &tidied
+		}
+	}
+	if err := content.State.validate(); err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(content, "", "  ")
+	return append(text, '\n'), err
+}
+
+// policies are the digests that the state refers to.
+func (s *State) policies() []string {
+	var digests []string
+	for _, applied := range []*Applied{s.Applied, s.Previous} {
+		if applied != nil {
+			digests = append(digests, applied.Digest)
+		}
+	}
+	return digests
+}
