@@ -1,0 +1,177 @@
+package link
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// attempts is how often a dump is asked for that changes of the host keep
+// interrupting.
+const attempts = 10
+
+// Read asks the kernel for the links, addresses and default routes of the
+// calling thread's network namespace. The three answers are not one snapshot:
+// what belongs to a link that came or went in between is left out.
+func Read() (Facts, error) {
+	// No netlink.NewHandle without families: it opens a socket for each.
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return Facts{}, fmt.Errorf("open a route netlink socket: %w", err)
+	}
+	defer handle.Close()
+	links, err := dump(handle.LinkList)
+	if err != nil {
+		return Facts{}, fmt.Errorf("list links: %w", err)
+	}
+	addresses, err := dump(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return Facts{}, fmt.Errorf("list addresses: %w", err)
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	facts := Facts{Links: make([]Link, 0, len(links))}
+	at := make(map[int]int, len(links))
+	for _, l := range links {
+		attrs := l.Attrs()
+		at[attrs.Index] = len(facts.Links)
+		facts.Links = append(facts.Links, Link{
+			Name:    attrs.Name,
+			Index:   attrs.Index,
+			Up:      attrs.RawFlags&unix.IFF_UP != 0,
+			Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0,
+			Master:  names[attrs.MasterIndex],
+			Kind:    l.Type(),
+		})
+	}
+	for _, a := range addresses {
+		i, known := at[a.LinkIndex]
+		if address, ok := toAddress(a); ok && known {
+			facts.Links[i].Addresses = append(facts.Links[i].Addresses, address)
+		}
+	}
+	for _, family := range []Family{IPv4, IPv6} {
+		routes, err := dump(func() ([]netlink.Route, error) { return defaultRoutes(handle, family) })
+		if err != nil {
+			return Facts{}, fmt.Errorf("list %s default routes: %w", family, err)
+		}
+		for _, r := range routes {
+			facts.Defaults = append(facts.Defaults, toDefaults(r, family, names)...)
+		}
+	}
+	facts.sort()
+	return facts, nil
+}
+
+// dump repeats a listing that the kernel marks as interrupted by a change.
+func dump[T any](list func() ([]T, error)) (found []T, err error) {
+	for range attempts {
+		if found, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return found, err
+}
+
+// defaultRoutes keeps nothing but default routes of a dump that may hold a
+// million.
+func defaultRoutes(handle *netlink.Handle, family Family) ([]netlink.Route, error) {
+	number := netlink.FAMILY_V4
+	if family == IPv6 {
+		number = netlink.FAMILY_V6
+	}
+	var routes []netlink.Route
+	// A filter on the unspecified table is all tables; none is the main one.
+	anyTable := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	err := handle.RouteListFilteredIter(number, anyTable, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+		if r.Type == unix.RTN_UNICAST && r.Dst != nil && r.Dst.IP.IsUnspecified() {
+			if ones, _ := r.Dst.Mask.Size(); ones == 0 {
+				routes = append(routes, r)
+			}
+		}
+		return true
+	})
+	return routes, err
+}
+
+func toAddress(a netlink.Addr) (Address, bool) {
+	prefix, ok := toPrefix(a.IPNet)
+	if !ok {
+		return Address{}, false
+	}
+	peer, _ := toPrefix(a.Peer)
+	address := Address{
+		Prefix:     prefix,
+		Peer:       peer,
+		Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
+		// An optimistic address is usable while its detection goes on (RFC 4429).
+		Tentative: a.Flags&unix.IFA_F_DADFAILED != 0 ||
+			a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
+	}
+	// One bit, two meanings.
+	if a.Flags&unix.IFA_F_SECONDARY != 0 {
+		address.Secondary = prefix.Addr().Is4()
+		address.Temporary = !prefix.Addr().Is4()
+	}
+	return address, true
+}
+
+func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr, ones), ok
+}
+
+// toDefaults is one DefaultRoute for each next hop whose link has a name.
+func toDefaults(r netlink.Route, family Family, names map[int]string) []DefaultRoute {
+	hops := r.MultiPath
+	if len(hops) == 0 {
+		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}
+	}
+	var routes []DefaultRoute
+	for _, hop := range hops {
+		name, known := names[hop.LinkIndex]
+		if !known {
+			continue
+		}
+		gateway, _ := netip.AddrFromSlice(hop.Gw)
+		if via, ok := hop.Via.(*netlink.Via); ok && via != nil {
+			gateway, _ = netip.AddrFromSlice(via.Addr)
+		}
+		routes = append(routes, DefaultRoute{
+			Family:    family,
+			Interface: name,
+			Gateway:   gateway,
+			Metric:    uint32(r.Priority),
+			Table:     r.Table,
+			Protocol:  Protocol(r.Protocol),
+		})
+	}
+	return routes
+}
+
+// sort gives the order that Facts promises.
+func (f *Facts) sort() {
+	slices.SortFunc(f.Links, func(a, b Link) int { return cmp.Compare(a.Index, b.Index) })
+	for _, l := range f.Links {
+		slices.SortFunc(l.Addresses, func(a, b Address) int {
+			return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
+				a.Peer.Addr().Compare(b.Peer.Addr()))
+		})
+	}
+	slices.SortFunc(f.Defaults, func(a, b DefaultRoute) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Table, b.Table),
+			cmp.Compare(a.Interface, b.Interface), a.Gateway.Compare(b.Gateway), cmp.Compare(a.Protocol, b.Protocol))
+	})
+}
