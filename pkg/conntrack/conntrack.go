@@ -1,0 +1,100 @@
+// Package conntrack lists and deletes the translated connections in the
+// kernel's connection tracking table.
+//
+// A listing is not a snapshot: connections come and go while it runs, and one
+// may turn up twice. [Conn.Delete] names a connection by its reply tuple and its
+// ID, so it never hits one that has taken its place since with another
+// translation.
+package conntrack
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Family is an IP version.
+type Family uint8
+
+// The two families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// Status is the kernel's IPS_* bits (linux/netfilter/nf_conntrack_common.h).
+type Status uint32
+
+// The bits that matter to a gateway.
+const (
+	StatusExpected  Status = 1 << 0 // a helper announced it: an FTP data connection
+	StatusSeenReply Status = 1 << 1
+	StatusAssured   Status = 1 << 2 // not dropped early when the table is full
+	StatusConfirmed Status = 1 << 3
+	StatusSNAT      Status = 1 << 4 // the source is translated
+	StatusDNAT      Status = 1 << 5 // the destination is translated
+)
+
+// Tuple is one direction of a connection. Ports are zero for protocols that
+// have none; ICMP has type, code and ID, of the packet that went this way.
+type Tuple struct {
+	Source, Destination         netip.Addr
+	SourcePort, DestinationPort uint16
+
+	ICMPType, ICMPCode uint8
+	ICMPID             uint16
+
+	// Zone is set only where this direction has a zone and the other has not.
+	Zone uint16
+}
+
+// Flow is one connection. Original is how its first packet arrived; Reply is
+// how answers arrive, that is, what the gateway made of Original, reversed.
+type Flow struct {
+	Family   Family
+	Protocol uint8 // IP protocol number
+	Original Tuple
+	Reply    Tuple
+	Status   Status
+	Mark     uint32
+	Timeout  time.Duration // left, in whole seconds
+	Zone     uint16        // of both directions
+	ID       uint32        // the kernel's; Delete needs it
+}
+
+// SNAT is whether the source of the connection is translated.
+func (f Flow) SNAT() bool { return f.Status&StatusSNAT != 0 }
+
+// DNAT is whether the destination of the connection is translated.
+func (f Flow) DNAT() bool { return f.Status&StatusDNAT != 0 }
+
+// String shows what was sent and, behind an arrow, what the gateway made of
+// it: "tcp 192.168.1.10:4000 > 198.51.100.1:443 -> 203.0.113.7:4000 >
+// 198.51.100.1:443".
+func (f Flow) String() string {
+	name := strconv.Itoa(int(f.Protocol))
+	switch f.Protocol {
+	case 1:
+		name = "icmp"
+	case 6:
+		name = "tcp"
+	case 17:
+		name = "udp"
+	case 58:
+		name = "icmpv6"
+	case 132:
+		name = "sctp"
+	}
+	text := name + " " + f.ends(f.Original.Source, f.Original.SourcePort, f.Original.Destination, f.Original.DestinationPort)
+	if f.SNAT() || f.DNAT() {
+		text += " -> " + f.ends(f.Reply.Destination, f.Reply.DestinationPort, f.Reply.Source, f.Reply.SourcePort)
+	}
+	return text
+}
+
+func (f Flow) ends(source netip.Addr, sourcePort uint16, destination netip.Addr, destinationPort uint16) string {
+	if sourcePort == 0 && destinationPort == 0 {
+		return source.String() + " > " + destination.String()
+	}
+	return netip.AddrPortFrom(source, sourcePort).String() + " > " + netip.AddrPortFrom(destination, destinationPort).String()
+}

@@ -1,0 +1,43 @@
+package conntrack
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestFlowString(t *testing.T) {
+	inside, outside, gateway := netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.7")
+	for _, c := range []struct {
+		flow Flow
+		want string
+	}{
+		{Flow{Protocol: 6, Status: StatusSNAT,
+			Original: Tuple{Source: inside, SourcePort: 4000, Destination: outside, DestinationPort: 443},
+			Reply:    Tuple{Source: outside, SourcePort: 443, Destination: gateway, DestinationPort: 4000}},
+			"tcp 192.168.1.10:4000 > 198.51.100.1:443 -> 203.0.113.7:4000 > 198.51.100.1:443"},
+		{Flow{Protocol: 17,
+			Original: Tuple{Source: netip.MustParseAddr("2001:db8::1"), SourcePort: 53, Destination: netip.MustParseAddr("2001:db8::2"), DestinationPort: 53}},
+			"udp [2001:db8::1]:53 > [2001:db8::2]:53"},
+		{Flow{Protocol: 1, Original: Tuple{Source: inside, Destination: outside, ICMPType: 8, ICMPID: 7}},
+			"icmp 192.168.1.10 > 198.51.100.1"},
+		{Flow{Protocol: 50, Original: Tuple{Source: inside, Destination: outside}}, "50 192.168.1.10 > 198.51.100.1"},
+	} {
+		if got := c.flow.String(); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+func TestTranslation(t *testing.T) {
+	for status, want := range map[Status][2]bool{
+		0:                           {false, false},
+		StatusSNAT | StatusAssured:  {true, false},
+		StatusDNAT | StatusExpected: {false, true},
+		StatusSNAT | StatusDNAT:     {true, true},
+		1 << 7:                      {false, false}, // IPS_SRC_NAT_DONE says only that it was looked at
+	} {
+		if f := (Flow{Status: status}); f.SNAT() != want[0] || f.DNAT() != want[1] {
+			t.Errorf("status %b: SNAT %v, DNAT %v", status, f.SNAT(), f.DNAT())
+		}
+	}
+}
