@@ -1,0 +1,68 @@
+// Package backend is the contract between the engine and what puts rules into
+// a kernel.
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
+
+// Backend is one way to have the kernel filter and translate. Implementations
+// touch nothing but what is ours.
+type Backend interface {
+	// Name is "nftables" or "iptables".
+	Name() string
+	// Want reduces a compiled policy to the form in which Have reads the
+	// kernel. It asks the kernel nothing.
+	Want(*ruleset.Ruleset) (*plan.Snapshot, error)
+	// Probe says which generation of rules is in force, at the cost of one
+	// question; ErrNotSupported where the kernel lacks what is needed. Equal
+	// generations mean equal rules. Zero is never equal.
+	Probe(context.Context) (generation uint32, err error)
+	// Have reads what of ours is in the kernel; an empty snapshot where
+	// nothing is.
+	Have(context.Context) (*plan.Snapshot, error)
+	// Commit carries the changes out whole or not at all, provided that the
+	// kernel still is of the generation of changes.From (ErrStale if not). A
+	// dry run has the kernel check them and changes nothing.
+	Commit(ctx context.Context, changes *plan.Changes, dryRun bool) error
+}
+
+// What a caller can act on.
+var (
+	// ErrStale says that somebody changed the kernel's rules since they were
+	// read: read again.
+	ErrStale = errors.New("the kernel's rules were changed by somebody else in the meantime")
+	// ErrNotSupported says that the kernel cannot do this at all.
+	ErrNotSupported = errors.New("not supported by this kernel")
+)
+
+// Refused says which object the kernel did not take, and for which entry of
+// the policy it was meant.
+type Refused struct {
+	Object string // as "rule of chain forward"
+	Origin ruleset.Origin
+	Err    error
+}
+
+// Error gives the place in the policy, the entry, the object, and the kernel's
+// reason.
+func (r *Refused) Error() string {
+	var b strings.Builder
+	if p := r.Origin.Place.String(); p != "" {
+		b.WriteString(p + ": ")
+	}
+	if r.Origin.Entry != "" {
+		b.WriteString(r.Origin.Entry + ": ")
+	}
+	fmt.Fprintf(&b, "the kernel refuses %s: %v", r.Object, r.Err)
+	return b.String()
+}
+
+// Unwrap gives the kernel's reason.
+func (r *Refused) Unwrap() error { return r.Err }

@@ -1,0 +1,247 @@
+//go:build linux
+
+package nftables
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+	"golang.org/x/sys/unix"
+)
+
+// register gives the number of the register at a word offset in the form that
+// the kernel dumps: a 128-bit register where the offset is a multiple of four
+// words, a 32-bit one elsewhere.
+func register(word int) uint32 {
+	if word%4 == 0 {
+		return uint32(unix.NFT_REG_1 + word/4)
+	}
+	return uint32(unix.NFT_REG32_00 + word)
+}
+
+// expressions encodes a rule's matches and action as the content of
+// NFTA_RULE_EXPRESSIONS.
+func expressions(r *ruleset.Rule, sets map[string]*ruleset.Set) ([]byte, error) {
+	e := &expressionEncoder{}
+	for _, m := range r.Matches {
+		if err := e.match(m); err != nil {
+			return nil, err
+		}
+	}
+	if r.Counter != "" {
+		e.open("objref", func() {
+			e.String(unix.NFTA_OBJREF_IMM_NAME, r.Counter)
+			e.Uint32(unix.NFTA_OBJREF_IMM_TYPE, unix.NFT_OBJECT_COUNTER)
+		})
+	}
+	if err := e.action(r.Action, sets); err != nil {
+		return nil, err
+	}
+	return e.Written(), nil
+}
+
+type expressionEncoder struct{ nfnetlink.Encoder }
+
+// open writes one expression with the attributes that data writes.
+func (e *expressionEncoder) open(name string, data func()) {
+	elem := e.Open(unix.NFTA_LIST_ELEM)
+	e.String(unix.NFTA_EXPR_NAME, name)
+	d := e.Open(unix.NFTA_EXPR_DATA)
+	data()
+	e.Close(d)
+	e.Close(elem)
+}
+
+// value writes a nested NFTA_DATA_VALUE.
+func (e *expressionEncoder) value(typ uint16, v []byte) {
+	n := e.Open(typ)
+	e.Bytes(unix.NFTA_DATA_VALUE, v)
+	e.Close(n)
+}
+
+func (e *expressionEncoder) match(m ruleset.Match) error {
+	switch m.Op {
+	case ruleset.In, ruleset.NotIn:
+		flags := uint32(0)
+		if m.Op == ruleset.NotIn {
+			flags = unix.NFT_LOOKUP_F_INV
+		}
+		e.load(m.Fields)
+		e.lookup(m.Set, false, 0, flags)
+		return nil
+	}
+	if len(m.Fields) != 1 {
+		return fmt.Errorf("a comparison of %d fields", len(m.Fields))
+	}
+	field := m.Fields[0]
+	switch m.Op {
+	case ruleset.Equal, ruleset.NotEqual:
+		op := uint32(unix.NFT_CMP_EQ)
+		if m.Op == ruleset.NotEqual {
+			op = unix.NFT_CMP_NEQ
+		}
+		e.equal(field, m.Value, m.Bits, op)
+	case ruleset.Between:
+		e.loadField(field, 0, field.Type().Size())
+		e.compare(unix.NFT_CMP_GTE, m.Value)
+		e.compare(unix.NFT_CMP_LTE, m.High)
+	case ruleset.AnyOf:
+		e.loadField(field, 0, 4)
+		e.bitwise(hostOrder(m.Value))
+		e.compare(unix.NFT_CMP_NEQ, make([]byte, 4))
+	}
+	return nil
+}
+
+// hostOrder turns a value of a field that the kernel keeps in host byte order.
+func hostOrder(v []byte) []byte {
+	return binary.NativeEndian.AppendUint32(nil, binary.BigEndian.Uint32(v))
+}
+
+// equal compares a field, or its first bits. As nft does, whole bytes of an
+// address are compared by loading fewer of them.
+func (e *expressionEncoder) equal(f ruleset.Field, value []byte, bits int, op uint32) {
+	size := f.Type().Size()
+	if f.Type() == ruleset.FibAddrType || f.Type() == ruleset.IfIndex {
+		value = hostOrder(value)
+	}
+	switch {
+	case bits == 0 || bits == size*8:
+		e.loadField(f, 0, size)
+		e.compare(op, value[:size])
+	case f.Type() == ruleset.IfName:
+		e.loadField(f, 0, size)
+		e.compare(op, value[:bits/8])
+	case bits%8 == 0:
+		e.loadField(f, 0, bits/8)
+		e.compare(op, value[:bits/8])
+	default:
+		mask := make([]byte, size)
+		for i := range bits {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		e.loadField(f, 0, size)
+		e.bitwise(mask)
+		e.compare(op, value[:size])
+	}
+}
+
+// load puts fields into registers, one behind the other from the first on.
+func (e *expressionEncoder) load(fields []ruleset.Field) {
+	word := 0
+	for _, f := range fields {
+		e.loadField(f, word, f.Type().Size())
+		word += f.Type().Padded() / 4
+	}
+}
+
+// loadField puts the first size bytes of a field into the register at word.
+func (e *expressionEncoder) loadField(f ruleset.Field, word, size int) {
+	reg := register(word)
+	switch f {
+	case ruleset.IIfName:
+		e.meta(unix.NFT_META_IIFNAME, reg)
+	case ruleset.IIf:
+		e.meta(unix.NFT_META_IIF, reg)
+	case ruleset.OIfName:
+		e.meta(unix.NFT_META_OIFNAME, reg)
+	case ruleset.NFProtoField:
+		e.meta(unix.NFT_META_NFPROTO, reg)
+	case ruleset.L4Proto:
+		e.meta(unix.NFT_META_L4PROTO, reg)
+	case ruleset.IPSaddr:
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 12, size, reg)
+	case ruleset.IPDaddr:
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, size, reg)
+	case ruleset.IP6Saddr:
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 8, size, reg)
+	case ruleset.IP6Daddr:
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 24, size, reg)
+	case ruleset.SrcPort:
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, size, reg)
+	case ruleset.DstPort:
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, size, reg)
+	case ruleset.ICMPTypeField, ruleset.ICMPv6TypeField:
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, size, reg)
+	case ruleset.CtStateField:
+		e.ct(unix.NFT_CT_STATE, reg, -1)
+	case ruleset.CtStatusField:
+		e.ct(unix.NFT_CT_STATUS, reg, -1)
+	case ruleset.CtDirection:
+		e.ct(unix.NFT_CT_DIRECTION, reg, -1)
+	case ruleset.CtOrigProtoDst:
+		e.ct(unix.NFT_CT_PROTO_DST, reg, 0)
+	case ruleset.FibDaddrType:
+		e.fib(unix.NFTA_FIB_F_DADDR, reg)
+	case ruleset.FibDaddrIifType:
+		e.fib(unix.NFTA_FIB_F_DADDR|unix.NFTA_FIB_F_IIF, reg)
+	case ruleset.FibSaddrType:
+		e.fib(unix.NFTA_FIB_F_SADDR, reg)
+	}
+}
+
+func (e *expressionEncoder) meta(key, reg uint32) {
+	e.open("meta", func() {
+		e.Uint32(unix.NFTA_META_KEY, key)
+		e.Uint32(unix.NFTA_META_DREG, reg)
+	})
+}
+
+func (e *expressionEncoder) payload(base, offset uint32, size int, reg uint32) {
+	e.open("payload", func() {
+		e.Uint32(unix.NFTA_PAYLOAD_DREG, reg)
+		e.Uint32(unix.NFTA_PAYLOAD_BASE, base)
+		e.Uint32(unix.NFTA_PAYLOAD_OFFSET, offset)
+		e.Uint32(unix.NFTA_PAYLOAD_LEN, uint32(size))
+	})
+}
+
+func (e *expressionEncoder) ct(key, reg uint32, direction int) {
+	e.open("ct", func() {
+		e.Uint32(unix.NFTA_CT_DREG, reg)
+		e.Uint32(unix.NFTA_CT_KEY, key)
+		if direction >= 0 {
+			e.Uint8(unix.NFTA_CT_DIRECTION, uint8(direction))
+		}
+	})
+}
+
+func (e *expressionEncoder) fib(flags, reg uint32) {
+	e.open("fib", func() {
+		e.Uint32(unix.NFTA_FIB_DREG, reg)
+		e.Uint32(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
+		e.Uint32(unix.NFTA_FIB_FLAGS, flags)
+	})
+}
+
+func (e *expressionEncoder) compare(op uint32, value []byte) {
+	e.open("cmp", func() {
+		e.Uint32(unix.NFTA_CMP_SREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_CMP_OP, op)
+		e.value(unix.NFTA_CMP_DATA, value)
+	})
+}
+
+func (e *expressionEncoder) bitwise(mask []byte) {
+	e.open("bitwise", func() {
+		e.Uint32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_BITWISE_LEN, uint32(len(mask)))
+		e.Uint32(nftaBitwiseOp, bitwiseMask)
+		e.value(unix.NFTA_BITWISE_MASK, mask)
+		e.value(unix.NFTA_BITWISE_XOR, make([]byte, len(mask)))
+	})
+}
+
+func (e *expressionEncoder) lookup(set string, isMap bool, dreg, flags uint32) {
+	e.open("lookup", func() {
+		e.String(unix.NFTA_LOOKUP_SET, set)
+		e.Uint32(unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1)
+		if isMap {
+			e.Uint32(unix.NFTA_LOOKUP_DREG, dreg)
+		}
+		e.Uint32(unix.NFTA_LOOKUP_FLAGS, flags)
+	})
+}

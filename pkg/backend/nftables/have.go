@@ -1,0 +1,300 @@
+//go:build linux
+
+package nftables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+	"golang.org/x/sys/unix"
+)
+
+// readAttempts bounds how often reading starts again because somebody changed
+// the ruleset meanwhile.
+const readAttempts = 20
+
+// Have reads our table.
+func (b *Backend) Have(ctx context.Context) (*plan.Snapshot, error) {
+	var s *plan.Snapshot
+	err := b.dial(func(c *nfnetlink.Conn) error {
+		for range readAttempts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			before, err := c.Generation()
+			if err != nil {
+				return unsupported(err)
+			}
+			r := &reader{ctx: ctx, backend: b, conn: c, snapshot: &plan.Snapshot{Generation: before}, entries: map[string]uint32{}}
+			err = r.read()
+			if err != nil && !errors.Is(err, nfnetlink.ErrInterrupted) && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("read the table inet %s: %w", Table, err)
+			}
+			after, gerr := c.Generation()
+			if gerr != nil {
+				return gerr
+			}
+			if err == nil && before == after {
+				s = r.snapshot
+				return nil
+			}
+			if errors.Is(err, unix.ENOENT) && before == after {
+				return fmt.Errorf("read the table inet %s: %w", Table, err)
+			}
+		}
+		return fmt.Errorf("read the table inet %s: %w (%d times in a row)", Table, backend.ErrStale, readAttempts)
+	})
+	return s, err
+}
+
+// reader fills a snapshot from the kernel.
+type reader struct {
+	ctx      context.Context
+	backend  *Backend
+	conn     *nfnetlink.Conn
+	snapshot *plan.Snapshot
+	entries  map[string]uint32 // index in snapshot.Origins, by entry
+}
+
+func (r *reader) read() error {
+	there, dormant, err := r.table()
+	if err != nil || !there {
+		return err
+	}
+	if err := r.chains(dormant); err != nil {
+		return err
+	}
+	if err := r.rules(); err != nil {
+		return err
+	}
+	if err := r.sets(); err != nil {
+		return err
+	}
+	if err := r.counters(); err != nil {
+		return err
+	}
+	r.snapshot.Normalize()
+	return nil
+}
+
+// table asks whether our table is there, and whether somebody put it to sleep.
+func (r *reader) table() (there, dormant bool, err error) {
+	err = r.conn.Get(message(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+		e.String(unix.NFTA_TABLE_NAME, Table)
+	}, func(m nfnetlink.Message) error {
+		there = true
+		for a := nfnetlink.Attributes(m.Attributes()); a.Next(); {
+			if a.Type() == unix.NFTA_TABLE_FLAGS {
+				dormant = a.Uint32()&nftTableDormant != 0
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, false, nil
+	}
+	return there, dormant, err
+}
+
+func message(msg int) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | uint16(msg) }
+
+// dump asks for all objects of a kind in our table. The kernel may not know
+// the filter and give more.
+func (r *reader) dump(msg int, tableAttribute uint16, more func(*nfnetlink.Encoder), each func(p []byte) error) error {
+	return r.conn.Dump(message(msg), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+		e.String(tableAttribute, Table)
+		if more != nil {
+			more(e)
+		}
+	}, func(m nfnetlink.Message) error { return each(m.Attributes()) })
+}
+
+// chains reads the chains. Those of a table that sleeps are not attached,
+// whatever the kernel tells of them.
+func (r *reader) chains(dormant bool) error {
+	return r.dump(unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE, nil, func(p []byte) error {
+		table, name, attributes := parseChain(p)
+		if table != Table {
+			return nil
+		}
+		if dormant && attributes != "" {
+			attributes += foreignMark
+		}
+		r.snapshot.Chains = append(r.snapshot.Chains, plan.Chain{Name: name, Attributes: attributes})
+		return nil
+	})
+}
+
+func (r *reader) rules() error {
+	byName := map[string]*plan.Chain{}
+	for i := range r.snapshot.Chains {
+		byName[r.snapshot.Chains[i].Name] = &r.snapshot.Chains[i]
+	}
+	return r.dump(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE, nil, func(p []byte) error {
+		var table, chain string
+		var rule plan.Rule
+		for a := nfnetlink.Attributes(p); a.Next(); {
+			switch a.Type() {
+			case unix.NFTA_RULE_TABLE:
+				table = a.String()
+			case unix.NFTA_RULE_CHAIN:
+				chain = a.String()
+			case unix.NFTA_RULE_EXPRESSIONS:
+				rule.Body = accepted(append([]byte(nil), a.Bytes()...))
+			case unix.NFTA_RULE_USERDATA:
+				rule.Origin.Entry = string(comment(a.Bytes()))
+			}
+		}
+		if c := byName[chain]; table == Table && c != nil {
+			c.Rules = append(c.Rules, rule)
+		}
+		return nil
+	})
+}
+
+func (r *reader) sets() error {
+	err := r.dump(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, nil, func(p []byte) error {
+		var table, name string
+		for a := nfnetlink.Attributes(p); a.Next(); {
+			switch a.Type() {
+			case unix.NFTA_SET_TABLE:
+				table = a.String()
+			case unix.NFTA_SET_NAME:
+				name = a.String()
+			}
+		}
+		if table == Table {
+			spec := parseSpec(p)
+			r.snapshot.Sets = append(r.snapshot.Sets, &plan.Set{
+				Name: name, Attributes: spec.attributes(), Origin: ruleset.Origin{Entry: spec.comment},
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.contents()
+}
+
+// contents reads the elements of all sets. Those of large ones are read side by
+// side, each over a socket of its own, since a dump keeps one CPU busy; the
+// generation tells afterwards whether all of them saw the same.
+func (r *reader) contents() error {
+	var large []*plan.Set
+	for _, s := range r.snapshot.Sets {
+		if spec := parseSpec([]byte(s.Attributes)); spec.size > 0 {
+			large = append(large, s)
+		} else if err := r.settled(s); err != nil {
+			return fmt.Errorf("elements of %s: %w", s.Name, err)
+		}
+	}
+	parts := make([]*plan.Snapshot, len(large))
+	errs := make([]error, len(large))
+	var group sync.WaitGroup
+	free := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))
+	for i, s := range large {
+		group.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			errs[i] = r.backend.dial(func(c *nfnetlink.Conn) error {
+				part := &reader{ctx: r.ctx, backend: r.backend, conn: c, snapshot: &plan.Snapshot{}, entries: map[string]uint32{}}
+				parts[i] = part.snapshot
+				return part.settled(s)
+			})
+		})
+	}
+	group.Wait()
+	for i, s := range large {
+		if errs[i] != nil {
+			return fmt.Errorf("elements of %s: %w", s.Name, errs[i])
+		}
+		s.Elements.Rebase(uint32(len(r.snapshot.Origins)))
+		r.snapshot.Origins = append(r.snapshot.Origins, parts[i].Origins...)
+	}
+	return nil
+}
+
+// settled reads the elements of a set until none comes twice. For a while after
+// many came or went the kernel moves those of a hash to a table of another
+// size, in the background and with no generation of its own, and a dump at
+// that time has some elements twice and lacks others. It never has fewer in
+// all than there are, so where none comes twice none is missing.
+func (r *reader) settled(s *plan.Set) error {
+	attributes := s.Attributes
+	for attempt := range readAttempts {
+		s.Attributes, s.Elements = attributes, plan.Elements{}
+		if err := r.elements(s); err != nil {
+			return err
+		}
+		s.Elements.Sort()
+		if !twice(&s.Elements) {
+			return nil
+		}
+		select {
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		case <-time.After(time.Millisecond << min(attempt, 8)):
+		}
+	}
+	return fmt.Errorf("the kernel tells some twice (%d times in a row)", readAttempts)
+}
+
+// twice says whether two sorted elements have the same key.
+func twice(e *plan.Elements) bool {
+	for i := 1; i < e.Len(); i++ {
+		if bytes.Equal(e.KeyAt(i-1), e.KeyAt(i)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *reader) counters() error {
+	return r.dump(unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, func(e *nfnetlink.Encoder) {
+		e.Uint32(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER)
+	}, func(p []byte) error {
+		var table string
+		var kind uint32
+		var c plan.Counter
+		for a := nfnetlink.Attributes(p); a.Next(); {
+			switch a.Type() {
+			case unix.NFTA_OBJ_TABLE:
+				table = a.String()
+			case unix.NFTA_OBJ_NAME:
+				c.Name = a.String()
+			case unix.NFTA_OBJ_TYPE:
+				kind = a.Uint32()
+			case unix.NFTA_OBJ_DATA:
+				c.Packets, c.Bytes = counterValues(a.Bytes())
+			case nftaObjUserdata:
+				c.Origin.Entry = string(comment(a.Bytes()))
+			}
+		}
+		if table == Table && kind == unix.NFT_OBJECT_COUNTER {
+			r.snapshot.Counters = append(r.snapshot.Counters, c)
+		}
+		return nil
+	})
+}
+
+func counterValues(p []byte) (packets, bytes uint64) {
+	for a := nfnetlink.Attributes(p); a.Next(); {
+		switch a.Type() {
+		case unix.NFTA_COUNTER_BYTES:
+			bytes = a.Uint64()
+		case unix.NFTA_COUNTER_PACKETS:
+			packets = a.Uint64()
+		}
+	}
+	return packets, bytes
+}
