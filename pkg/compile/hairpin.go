@@ -1,0 +1,113 @@
+package compile
+
+import (
+	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
+
+// sourceOfForwards gives a new source to what a port forward translated, where
+// the answer would not come back otherwise: always where the entry says so, and
+// where the packet leaves by the interface it came in by.
+func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
+	if len(f.opened) == 0 {
+		return
+	}
+	o := own("port_forward")
+	ch := c.chain("nat_postrouting_opened", o)
+	masquerade := ruleset.Action{Kind: ruleset.Masquerade}
+	var same *ruleset.Chain
+	for _, x := range f.opened {
+		if x.source == sourceMasquerade {
+			c.rule(ch, o, masquerade, x.match()...)
+			continue
+		}
+		if same == nil {
+			same = c.chain("nat_postrouting_hairpin", o)
+		}
+		do := masquerade
+		if x.source == sourceOutside {
+			do = ruleset.Action{Kind: ruleset.SNATToDest, Family: familyOf(x.family)}
+		}
+		c.rule(same, o, do, x.match()...)
+	}
+	if same != nil {
+		// What br_netfilter shows of a bridge has no input interface here. It
+		// stays on the bridge, and nothing else that comes from elsewhere lacks
+		// one.
+		c.rule(ch, o, jumpTo(same.Name), equal(ruleset.IIf, 0, 0, 0, 0), negated(equal(ruleset.FibSaddrType, 0, 0, 0, ruleset.RTNLocal)))
+		c.sameInterface(ch, same.Name)
+	}
+	c.rule(base, o, jumpTo(ch.Name), anyBit(ruleset.CtStatusField, ruleset.CtDNAT))
+}
+
+// sameInterface appends jumps for packets that leave by the interface they came
+// in by. The kernel cannot compare the two names, so every name of a zone
+// stands in a set with itself. A wildcard, and a zone without interfaces, stand
+// for those that the host has; of an interface that is new since, what matches
+// both ways counts as the same.
+func (c *compiler) sameInterface(ch *ruleset.Chain, to string) {
+	o := own("port_forward")
+	set := ruleset.NewSet("same_interface", []ruleset.Type{ruleset.IfName, ruleset.IfName}, nil)
+	known := ruleset.NewSet("known_interfaces", []ruleset.Type{ruleset.IfName}, nil)
+	set.Origin, known.Origin = o, o
+	names, wild := c.interfaceNames()
+	for _, name := range names {
+		set.Add(append(ifname(name), ifname(name)...), nil, nil, ruleset.NoOrigin)
+		known.Add(ifname(name), nil, nil, ruleset.NoOrigin)
+	}
+	if set.Len() > 0 {
+		c.out.Sets = append(c.out.Sets, set)
+		c.rule(ch, o, jumpTo(to), in(set.Name, ruleset.IIfName, ruleset.OIfName))
+	}
+	if !wild {
+		return
+	}
+	if known.Len() > 0 {
+		c.out.Sets = append(c.out.Sets, known)
+		c.rule(ch, o, ruleset.Action{Kind: ruleset.Return}, in(known.Name, ruleset.IIfName))
+	}
+	for i := range c.buckets {
+		if p := c.buckets[i].pattern; p.wildcard && p != anyInterface() {
+			c.rule(ch, o, jumpTo(to), append(interfaceIs(ruleset.IIfName, p), interfaceIs(ruleset.OIfName, p)...)...)
+		}
+	}
+	for _, z := range c.zones {
+		if len(z.Interfaces) > 0 {
+			continue
+		}
+		zo := origin("zone", z.Name, z.Place)
+		for f, list := range z.networks {
+			if len(list) == 0 {
+				continue
+			}
+			name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
+			c.rule(ch, zo, jumpTo(to), isFamily(f),
+				c.spansMatch(sources()[f], list, name, zo), c.spansMatch(destinations()[f], list, name, zo))
+		}
+	}
+}
+
+// interfaceNames gives the names of interfaces that zones name, and of those
+// that the host has for their wildcards: links with an address that others can
+// send to. It says whether any wildcard, or zone without interfaces, is there.
+func (c *compiler) interfaceNames() (names []string, wild bool) {
+	for i := range c.buckets {
+		if p := c.buckets[i].pattern; !p.wildcard {
+			names = append(names, p.name)
+		} else {
+			wild = true
+		}
+	}
+	if !wild {
+		return names, false
+	}
+	for _, link := range c.facts.Links {
+		reachable := slices.ContainsFunc(link.Addresses, func(a Addr) bool { return a.Addr().IsGlobalUnicast() })
+		covered := slices.ContainsFunc(c.buckets, func(b bucket) bool { return b.pattern.wildcard && b.pattern.covers(pattern{name: link.Name}) })
+		if reachable && covered && !slices.Contains(names, link.Name) {
+			names = append(names, link.Name)
+		}
+	}
+	return names, true
+}

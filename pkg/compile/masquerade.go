@@ -1,0 +1,160 @@
+package compile
+
+import (
+	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
+
+// Where nat and the guard behind it stand among the chains of a hook
+// (enum nf_ip_hook_priorities).
+const (
+	priorityDstNAT = -100
+	prioritySrcNAT = 100
+	priorityGuard  = prioritySrcNAT + 10
+)
+
+// resolveMasquerades compiles when each entry applies, and finds those that
+// can match nothing.
+func (c *compiler) resolveMasquerades() {
+	c.masquerades = make([]condition, len(c.policy.Masquerade))
+	for i := range c.policy.Masquerade {
+		m := &c.policy.Masquerade[i]
+		o, what := masqueradeOrigin(m), "masquerade_"+m.Name
+		when := and(family(m.Family), c.protocols(upper{protocols: m.Protocols, toPort: m.Ports}, what, o))
+		when = and(when, c.toZones(m.To))
+		when = and(when, c.address(sources(), m.Sources, m.ExceptSources, what+"_sources", o))
+		when = and(when, c.address(destinations(), m.Destinations, m.ExceptDestinations, what+"_destinations", o))
+		from := c.refs(m.From)
+		c.masquerades[i] = condition{when, from}
+		families := c.matching(&traffic{m.Family, from, m.To, m.Sources, m.ExceptSources, m.Destinations, m.ExceptDestinations}, when, o.Entry, m.Place)
+		if !m.NoForward {
+			c.forwardsFamilies(families)
+		}
+	}
+}
+
+func masqueradeOrigin(m *policy.Masquerade) ruleset.Origin {
+	return origin("masquerade", m.Name, m.Place)
+}
+
+// masqueradesFrom calls each with the entries that take packets from a zone,
+// in order.
+func (c *compiler) masqueradesFrom(z *zone, each func(m *policy.Masquerade, when []alternative)) {
+	for i := range c.masquerades {
+		if slices.Contains(c.masquerades[i].from, z) {
+			each(&c.policy.Masquerade[i], c.masquerades[i].when)
+		}
+	}
+}
+
+// translated makes a chain for each zone that a masquerade takes packets from,
+// and lets fill put in what each entry needs.
+func (c *compiler) translated(prefix string, fill func(ch *ruleset.Chain, m *policy.Masquerade, when []alternative)) map[*zone]string {
+	from := map[*zone]string{}
+	for _, z := range c.zones {
+		var ch *ruleset.Chain
+		c.masqueradesFrom(z, func(m *policy.Masquerade, when []alternative) {
+			if len(when) == 0 {
+				return
+			}
+			if ch == nil {
+				from[z] = prefix + z.Name
+				ch = c.chain(from[z], origin("zone", z.Name, z.Place))
+			}
+			fill(ch, m, when)
+		})
+	}
+	return from
+}
+
+// postrouting builds the chain that gives packets a new source.
+func (c *compiler) postrouting(forwards *forwards) {
+	from := c.translated("nat_postrouting_from_", c.masquerade)
+	if len(from) == 0 && len(forwards.opened) == 0 {
+		return
+	}
+	base := c.base("nat_postrouting", ruleset.TypeNAT, ruleset.Postrouting, prioritySrcNAT)
+	c.sourceOfForwards(base, forwards)
+	if len(from) > 0 {
+		c.sparesOwn(base)
+		c.dispatch(base, from, "")
+	}
+	c.rule(base, own("ipmasq"), pass())
+}
+
+// masquerade appends the rules of an entry.
+func (c *compiler) masquerade(ch *ruleset.Chain, m *policy.Masquerade, when []alternative) {
+	o := masqueradeOrigin(m)
+	counter := c.counter("masquerade_"+m.Name, o)
+	do := ruleset.Action{Kind: ruleset.Masquerade, Random: m.PortSelection == policy.Random, FullyRandom: m.PortSelection == policy.FullyRandom}
+	if m.OutsidePorts == nil {
+		c.entryRules(ch, o, when, counter, do)
+		return
+	}
+	// A range of ports is for protocols that have ports, and nft(8) wants to
+	// see which; what else matches is translated without a range.
+	ranged := do
+	ranged.PortMin, ranged.PortMax = m.OutsidePorts.First, m.OutsidePorts.Last
+	others := len(m.Protocols) == 0
+	for _, p := range m.Protocols {
+		others = others || !policy.HasPorts(p.Number)
+	}
+	for _, proto := range portProtocols() {
+		switch {
+		case len(m.Protocols) == 1 && m.Protocols[0].Number == proto:
+			c.entryRules(ch, o, when, counter, ranged)
+		case len(m.Protocols) == 0 || hasProtocol(m.Protocols, proto):
+			c.entryRules(ch, o, and(isProtocol(proto), when), counter, ranged)
+		}
+	}
+	if others {
+		c.entryRules(ch, o, when, counter, do)
+	}
+}
+
+// portProtocols are the protocols that have ports.
+func portProtocols() []uint8 {
+	return []uint8{policy.ProtocolTCP, policy.ProtocolUDP, policy.ProtocolSCTP, policy.ProtocolUDPLite}
+}
+
+func hasProtocol(list []policy.Protocol, number uint8) bool {
+	return slices.ContainsFunc(list, func(p policy.Protocol) bool { return p.Number == number })
+}
+
+func isProtocol(number uint8) []alternative {
+	return []alternative{{matches: []ruleset.Match{equal(ruleset.L4Proto, number)}}}
+}
+
+// leakGuard builds the chain behind nat: what a translating entry matches and
+// was not translated (invalid, untracked, older than the rules) is dropped.
+// Answers within flows that the other side opened are left alone. Packets that
+// conntrack does not know have neither status nor direction, and so are not
+// spared.
+func (c *compiler) leakGuard() {
+	from := c.translated("leak_guard_from_", func(ch *ruleset.Chain, m *policy.Masquerade, when []alternative) {
+		o := masqueradeOrigin(m)
+		c.entryRules(ch, o, when, c.counter("leak_stopped_"+m.Name, o), ruleset.Action{Kind: ruleset.Drop})
+	})
+	if len(from) == 0 {
+		return
+	}
+	base := c.base("leak_guard", ruleset.TypeFilter, ruleset.Postrouting, priorityGuard)
+	c.rule(base, own("ipmasq"), pass(), anyBit(ruleset.CtStatusField, ruleset.CtSNAT))
+	c.rule(base, own("ipmasq"), pass(), equal(ruleset.CtDirection, ruleset.CtReply))
+	c.sparesOwn(base)
+	c.dispatch(base, from, "")
+	c.rule(base, own("ipmasq"), pass())
+}
+
+// sparesOwn lets pass what the host itself sends. Behind routing the kernel
+// says of some of it that it came in by an interface, which may be a zone's:
+// neighbour discovery by the one that it leaves by, the packets that carry a
+// tunnel by the tunnel (net/ipv6/ip6_output.c: indev = skb->dev). Before it
+// has an address, the host asks from none; nobody's packets are forwarded
+// from there.
+func (c *compiler) sparesOwn(base *ruleset.Chain) {
+	c.rule(base, own("ipmasq"), pass(), equal(ruleset.FibSaddrType, 0, 0, 0, ruleset.RTNLocal))
+	c.rule(base, own("ipmasq"), pass(), isFamily(1), equal(ruleset.IP6Saddr, make([]byte, 16)...))
+}

@@ -1,0 +1,48 @@
+package compile_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// TestGoldensLoad gives every golden to nft(8) in a network namespace of its
+// own. On a desk where that is not possible it is skipped; with CI set it
+// fails.
+func TestGoldensLoad(t *testing.T) {
+	lacking := t.Skipf
+	if os.Getenv("CI") != "" {
+		lacking = t.Fatalf
+	}
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		nft = "/usr/sbin/nft"
+	}
+	if out, err := inNamespace(nft, "list", "ruleset").CombinedOutput(); err != nil {
+		lacking("no nft in a namespace: %v: %s", err, out)
+	}
+	names, err := filepath.Glob("testdata/*.nft")
+	if err != nil || len(names) < 25 {
+		t.Fatalf("%d goldens (%v)", len(names), err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			if out, err := inNamespace(nft, "-f", name).CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}
+
+func inNamespace(name string, args ...string) *exec.Cmd {
+	c := exec.Command(name, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	return c
+}
