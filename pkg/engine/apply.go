@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/state"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
+)
+
+// Apply makes the host what the policy wants. It returns what it changed; an
+// empty plan means that nothing was to be done and nothing was. After an error
+// the kernel's rules and sysctls are as they were.
+func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
+	unlock, err := e.State.Lock(ctx, e.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	remembered, err := e.remembered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for range staleAttempts {
+		var pl *Plan
+		if pl, err = e.plan(ctx, p, remembered); err != nil {
+			return nil, err
+		}
+		if err = e.commit(ctx, pl, remembered); err == nil {
+			return pl, nil
+		}
+		if !errors.Is(err, backend.ErrStale) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("apply: %w (%d times in a row)", err, staleAttempts)
+}
+
+// commit carries a plan out.
+func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) (err error) {
+	sources := pl.stored()
+	next := e.next(pl, remembered, sources)
+	if pl.Empty() && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest {
+		return nil
+	}
+	if err := e.writable(pl.writes()); err != nil {
+		return err
+	}
+	// All that can fail on the disk fails before the kernel is touched. What
+	// is to be put back one day is on it before it is changed.
+	done := e.step("state")
+	saved := false
+	defer func() {
+		if err != nil && saved {
+			e.forget(remembered)
+		}
+	}()
+	if len(next.Sysctls) != len(remembered.Sysctls) {
+		early := *remembered
+		early.Sysctls, early.NetNS = next.Sysctls, next.NetNS
+		saved = true
+		if err := e.State.Save(early); err != nil {
+			return err
+		}
+	}
+	if _, err := e.State.SavePolicy(sources); err != nil {
+		return err
+	}
+	staged, err := e.State.Stage(next)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = staged.Discard() }()
+	done()
+	done = e.step("commit")
+	if err := e.Backend.Commit(ctx, pl.Rules, false); err != nil {
+		return err
+	}
+	done()
+	var wrote []sysctl.Change
+	undo := func(why error) error {
+		undone, err := e.putBack(ctx, pl, wrote, why)
+		saved = saved && undone // what is still to be put back is remembered
+		return err
+	}
+	generation, err := e.verify(ctx, pl)
+	if err != nil {
+		return undo(err)
+	}
+	done = e.step("sysctls")
+	if wrote, err = e.turnOn(pl.Sysctls); err != nil {
+		return undo(err)
+	}
+	done()
+	done = e.step("remember")
+	// What somebody else has turned on since the plan was made is not ours.
+	sysctls := withChanges(remembered.Sysctls, wrote)
+	if generation != next.Generation || !slices.Equal(sysctls, next.Sysctls) {
+		next.Generation, next.Sysctls = generation, sysctls
+		again, err := e.State.Stage(next)
+		if err != nil {
+			return undo(err)
+		}
+		staged = again
+	}
+	saved = true
+	if err := staged.Commit(); err != nil {
+		return undo(err)
+	}
+	done()
+	return nil
+}
+
+// verify reads back what was committed. It gives the generation that holds it.
+func (e *Engine) verify(ctx context.Context, pl *Plan) (uint32, error) {
+	defer e.step("read back")()
+	if pl.Rules.Empty() {
+		return e.Backend.Probe(ctx)
+	}
+	have, err := e.Backend.Have(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if left := plan.Diff(have, pl.want); !left.Empty() {
+		return 0, fmt.Errorf("%w; what differs: %s", ErrUnverified, left.Summary())
+	}
+	return have.Generation, nil
+}
+
+func (e *Engine) turnOn(changes []sysctl.Change) (wrote []sysctl.Change, err error) {
+	err = e.NetNS.Do(func() error {
+		wrote, err = sysctl.Apply(changes)
+		return err
+	})
+	return wrote, err
+}
+
+// putBack undoes a commit that cannot be completed. It says why it could not,
+// and whether all is as it was. Forwarding goes off before the rules that it
+// needs.
+func (e *Engine) putBack(ctx context.Context, pl *Plan, wrote []sysctl.Change, why error) (undone bool, err error) {
+	ctx = context.WithoutCancel(ctx)
+	err = e.NetNS.Do(func() error {
+		_, _, err := sysctl.Restore(wrote)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("%w; and the sysctls could not be put back: %w", why, err)
+	}
+	if pl.Rules.Empty() {
+		return true, why
+	}
+	for range staleAttempts {
+		var have *plan.Snapshot
+		if have, err = e.Backend.Have(ctx); err == nil {
+			err = e.Backend.Commit(ctx, plan.Diff(have, pl.Rules.From), false)
+		}
+		if !errors.Is(err, backend.ErrStale) {
+			break
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w; and the rules could not be put back: %w", why, err)
+	}
+	return true, fmt.Errorf("%w; the rules are as they were", why)
+}

@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/conntrack"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/state"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
+)
+
+// Deletion is what Delete did, or would do.
+type Deletion struct {
+	Rules    *plan.Changes
+	Restored []sysctl.Change // put back
+	Kept     []sysctl.Change // left, because somebody else has changed them
+	Flows    int             // translated flows that were cut
+	// StillForwards says that the host forwards without our rules now, as it
+	// did before the first apply: inside hosts are not translated any more.
+	StillForwards bool
+	// Forgotten is why nobody knows which flows are ours: none was cut. Nil
+	// where that is known.
+	Forgotten error
+}
+
+// Empty says whether there was nothing to delete.
+func (d *Deletion) Empty() bool { return d.Rules.Empty() && len(d.Restored) == 0 && d.Flows == 0 }
+
+// errNoState is rules that no state tells of.
+var errNoState = errors.New("nothing is remembered of an apply")
+
+// Delete removes all that Apply has put in place. Forwarding that apply turned
+// on goes off before the rules go, so that nothing leaves untranslated; the
+// flows that were translated are cut, for their answers would meet the
+// gateway's own stack, which resets them. A dry run changes nothing. After an
+// error either the rules and sysctls are as they were, or the next Delete goes
+// on where this one stopped.
+func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
+	if !dryRun {
+		unlock, err := e.State.Lock(ctx, e.Waiting)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	remembered, err := e.remembered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	have, err := e.Backend.Have(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &Deletion{Rules: plan.Diff(have, &plan.Snapshot{})}
+	ours, err := e.translating(remembered)
+	switch {
+	case err != nil:
+		d.Forgotten = err
+	case ours == nil && !have.Empty():
+		d.Forgotten = errNoState
+	}
+	// What cannot be cut must be known before anything is changed.
+	if d.Flows, err = e.flows(ours, nil); err != nil {
+		return nil, err
+	}
+	changes := changesOf(remembered)
+	if dryRun {
+		if err := e.wouldRestore(d, changes); err != nil {
+			return nil, err
+		}
+		return d, e.Backend.Commit(ctx, d.Rules, true)
+	}
+	done := e.step("sysctls")
+	err = e.NetNS.Do(func() error {
+		d.Restored, d.Kept, err = sysctl.Restore(changes)
+		return err
+	})
+	if err != nil {
+		return nil, e.restoreAgain(d.Restored, fmt.Errorf("put the sysctls back: %w", err))
+	}
+	done()
+	done = e.step("commit")
+	if err := e.removeRules(ctx, d); err != nil {
+		return nil, e.restoreAgain(d.Restored, err)
+	}
+	done()
+	done = e.step("flows")
+	if d.Flows, err = e.flows(ours, (*conntrack.Conn).Delete); err != nil {
+		return nil, err
+	}
+	done()
+	d.StillForwards = !have.Empty() && e.forwards()
+	done = e.step("forget")
+	if err := e.State.Remove(); err != nil {
+		return nil, err
+	}
+	done()
+	return d, nil
+}
+
+// removeRules commits the deletion, made anew where somebody else was faster.
+func (e *Engine) removeRules(ctx context.Context, d *Deletion) error {
+	err := e.Backend.Commit(ctx, d.Rules, false)
+	for range staleAttempts - 1 {
+		if !errors.Is(err, backend.ErrStale) {
+			break
+		}
+		have, herr := e.Backend.Have(ctx)
+		if herr != nil {
+			return herr
+		}
+		d.Rules = plan.Diff(have, &plan.Snapshot{})
+		err = e.Backend.Commit(ctx, d.Rules, false)
+	}
+	return err
+}
+
+// restoreAgain turns on again what a deletion that failed has turned off: the
+// rules are still there.
+func (e *Engine) restoreAgain(restored []sysctl.Change, why error) error {
+	again := slices.Clone(restored)
+	slices.Reverse(again)
+	if _, err := e.turnOn(again); err != nil {
+		return fmt.Errorf("%w; and forwarding could not be turned on again: %w", why, err)
+	}
+	return why
+}
+
+// wouldRestore tells what becomes of the sysctls without touching them.
+func (e *Engine) wouldRestore(d *Deletion, changes []sysctl.Change) error {
+	return e.NetNS.Do(func() error {
+		for _, c := range slices.Backward(changes) {
+			now, err := sysctl.Get(c.Name)
+			switch {
+			case errors.Is(err, sysctl.ErrAbsent):
+			case err != nil:
+				return err
+			case now == c.After || now == c.Before:
+				d.Restored = append(d.Restored, c)
+			default:
+				d.Kept = append(d.Kept, c)
+			}
+		}
+		return nil
+	})
+}
+
+func changesOf(s *state.State) []sysctl.Change {
+	var changes []sysctl.Change
+	for _, x := range s.Sysctls {
+		changes = append(changes, sysctl.Change{Name: x.Name, Before: x.Before, After: x.After})
+	}
+	return changes
+}
+
+// forwards says whether the host forwards IPv4 or IPv6.
+func (e *Engine) forwards() bool {
+	on := false
+	_ = e.NetNS.Do(func() error {
+		for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+			v, err := sysctl.Get(name)
+			on = on || err == nil && v == "1"
+		}
+		return nil
+	})
+	return on
+}

@@ -1,0 +1,157 @@
+// Package engine owns the order of steps: what happens first, what must be
+// true before the next thing happens, and what is undone when it cannot.
+//
+// The whole idea on one page:
+//
+//	policy ── compile ──> ruleset ── backend.Want ──> what is wanted ─┐
+//	                                 backend.Have ──> what is there ──┴─ plan.Diff ──> changes
+//
+//	apply    lock, plan, make sure of the disk and of the sysctls, commit in
+//	         one transaction, read back, turn forwarding on, remember
+//	delete   lock, turn off the forwarding that apply turned on, remove the
+//	         rules, cut the flows that they translated, forget
+//	status   read the kernel; the state on disk says only what to compare with
+//
+// Three rules hold everywhere. The kernel is the truth: nothing is reported
+// that was not read from it. Rules come before forwarding on the way up, and
+// go after it on the way down. A step that fails leaves things as they were.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/compile"
+	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/state"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
+)
+
+// Engine carries policies into one network namespace.
+type Engine struct {
+	Backend backend.Backend
+	State   *state.Dir
+	NetNS   *link.NetNS
+	// Step is told the name of each step of Apply and Delete when it is done
+	// and how long it took. Nil is allowed.
+	Step func(name string, took time.Duration)
+	// Waiting is told who holds the lock, if somebody does. Nil is allowed.
+	Waiting func(holder string)
+}
+
+// staleAttempts bounds how often a plan is made again because somebody else
+// changed the kernel's rules between reading and committing.
+const staleAttempts = 10
+
+// ErrUnverified says that the kernel does not hold what it took. What was
+// there before has been put back.
+var ErrUnverified = errors.New("the kernel does not hold the rules that it accepted")
+
+// Plan is what would change.
+type Plan struct {
+	Policy   *policy.Policy
+	Compiled *compile.Result
+	Rules    *plan.Changes
+	Sysctls  []sysctl.Change
+	// want is what the rules will be; digest names it.
+	want   *plan.Snapshot
+	digest string
+}
+
+// Empty says whether the host is as the policy wants it.
+func (p *Plan) Empty() bool { return p.Rules.Empty() && len(p.writes()) == 0 }
+
+// writes are the sysctls that have to be written; the others are only
+// remembered.
+func (p *Plan) writes() []sysctl.Change {
+	var out []sysctl.Change
+	for _, c := range p.Sysctls {
+		if c.Writes() {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Plan compares a policy with the host, and has the kernel check what would be
+// committed.
+func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
+	remembered, err := e.remembered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for range staleAttempts {
+		var pl *Plan
+		if pl, err = e.plan(ctx, p, remembered); err != nil {
+			return nil, err
+		}
+		if err = e.Backend.Commit(ctx, pl.Rules, true); err == nil {
+			return pl, nil
+		}
+		if !errors.Is(err, backend.ErrStale) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("plan: %w (%d times in a row)", err, staleAttempts)
+}
+
+// plan compares without asking the kernel to check. Where the kernel's rules
+// are of the generation that was last read back, they are not read again.
+func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.State) (*Plan, error) {
+	done := e.step("facts")
+	facts, err := e.facts()
+	if err != nil {
+		return nil, err
+	}
+	done()
+	pl := &Plan{Policy: p}
+	done = e.step("compile")
+	if pl.Compiled, err = compile.Compile(p, facts.compile()); err != nil {
+		return nil, err
+	}
+	done()
+	done = e.step("encode")
+	if pl.want, err = e.Backend.Want(pl.Compiled.Ruleset); err != nil {
+		return nil, err
+	}
+	pl.digest = pl.want.Digest()
+	done()
+	done = e.step("read")
+	if e.unchanged(ctx, pl, remembered) {
+		pl.want.Generation = remembered.Generation
+		pl.Rules = &plan.Changes{From: pl.want, To: pl.want}
+	} else {
+		have, err := e.Backend.Have(ctx)
+		if err != nil {
+			return nil, err
+		}
+		pl.Rules = plan.Diff(have, pl.want)
+	}
+	done()
+	pl.Sysctls, err = e.forwarding(pl.Compiled, facts)
+	return pl, err
+}
+
+// unchanged says whether the kernel surely holds what is wanted: nobody has
+// changed any rule since just that was read back.
+func (e *Engine) unchanged(ctx context.Context, pl *Plan, remembered *state.State) bool {
+	if remembered.Generation == 0 || remembered.Rules != pl.digest || remembered.NetNS != e.NetNS.ID() {
+		return false
+	}
+	generation, err := e.Backend.Probe(ctx)
+	return err == nil && generation == remembered.Generation
+}
+
+// step starts to time a step; call what it returns at its end.
+func (e *Engine) step(name string) func() {
+	if e.Step == nil {
+		return func() {}
+	}
+	start := time.Now()
+	return func() { e.Step(name, time.Since(start)) }
+}
