@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/urfave/cli/v2"
+)
+
+// lockTime bounds the wait for another ipmasq to finish.
+const lockTime = 2 * time.Minute
+
+func bounded(c *cli.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.Context, lockTime, fmt.Errorf("given up after %v", lockTime))
+}
+
+func (p *program) planCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "plan",
+		Usage:     "show what apply would change",
+		ArgsUsage: "[FILE...]",
+		Description: "Compares the policy with what the kernel holds, has the kernel check the difference without applying it, " +
+			"and prints it entry by entry. Exit code 0: no difference; 2: a difference.",
+		Flags:  hostFlags(outputFlag(), noColorFlag()),
+		Action: p.plan,
+	}
+}
+
+func (p *program) applyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "apply",
+		Usage:     "put a policy in force",
+		ArgsUsage: "[FILE...]",
+		Description: "Commits the difference between the policy and the kernel in one transaction, reads it back, turns on the " +
+			"forwarding that the policy needs and remembers what to put back. Applying again changes nothing, and counters go on.",
+		Flags: hostFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing: the same as plan"}, outputFlag(), noColorFlag()),
+		Action: func(c *cli.Context) error {
+			if c.Bool("dry-run") {
+				return p.plan(c)
+			}
+			return p.apply(c)
+		},
+	}
+}
+
+func (p *program) plan(c *cli.Context) error {
+	pl, err := p.planned(c, (*engine.Engine).Plan)
+	if err != nil {
+		return err
+	}
+	err = p.output(c, planJSON(pl), func(w io.Writer) { p.printPlan(c, w, pl) })
+	if err == nil && !pl.Empty() {
+		err = errDifferent
+	}
+	return err
+}
+
+func (p *program) apply(c *cli.Context) error {
+	pl, err := p.planned(c, (*engine.Engine).Apply)
+	if err != nil {
+		return err
+	}
+	return p.output(c, planJSON(pl), func(w io.Writer) {
+		if pl.Empty() {
+			fmt.Fprintln(w, "nothing changed: the host is as the policy wants it")
+			return
+		}
+		p.printPlan(c, w, pl)
+		fmt.Fprintln(w, "applied and read back")
+		if len(pl.Policy.Zones) == 0 {
+			p.hintf("the rules are gone and the sysctls stay as they are; ipmasq delete puts those back too")
+		}
+	})
+}
+
+// planned runs Plan or Apply on the policy that the arguments name.
+func (p *program) planned(c *cli.Context, do func(*engine.Engine, context.Context, *policy.Policy) (*engine.Plan, error)) (*engine.Plan, error) {
+	if err := checkOutput(c); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	pol, err := p.load(c)
+	if err != nil {
+		return nil, err
+	}
+	e, closeHost, err := p.host(c)
+	if err != nil {
+		return nil, err
+	}
+	defer closeHost()
+	if c.Bool("timings") {
+		e.Step("parse", time.Since(start))
+	}
+	ctx, cancel := bounded(c)
+	defer cancel()
+	pl, err := do(e, ctx, pol)
+	if err != nil {
+		return nil, wrong(err, pol)
+	}
+	p.warn(pol, pl.Compiled.Warnings)
+	return pl, nil
+}

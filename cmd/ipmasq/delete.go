@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *program) deleteCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "delete",
+		Usage: "remove all that apply put in place",
+		Description: "Turns off the forwarding that apply turned on, removes the rules in one transaction, cuts the flows that they " +
+			"translated, and puts every sysctl back to what it was before the first apply, unless someone else has changed it since.",
+		Flags: hostFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, and say what would be done"}, outputFlag(), noColorFlag()),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if err := checkOutput(c); err != nil {
+				return err
+			}
+			e, closeHost, err := p.host(c)
+			if err != nil {
+				return err
+			}
+			defer closeHost()
+			ctx, cancel := bounded(c)
+			defer cancel()
+			d, err := e.Delete(ctx, c.Bool("dry-run"))
+			if err != nil {
+				return err
+			}
+			if d.Forgotten != nil {
+				p.warnf("no flow is cut, for it is not known which of them are ipmasq's: %v", d.Forgotten)
+			}
+			if d.StillForwards {
+				p.warnf("the host goes on forwarding, for it is not ipmasq that turned that on: what it forwards is no longer translated")
+			}
+			return p.output(c, deletionJSON(d), func(w io.Writer) { printDeletion(w, d, c.Bool("dry-run")) })
+		},
+	}
+}
+
+func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
+	if d.Empty() {
+		fmt.Fprintln(w, "nothing to delete: there is nothing of ipmasq's here")
+	}
+	removed, restored, left, cut := "removed", "put back", "left", "cut"
+	if dryRun {
+		removed, restored, left, cut = "would remove", "would put back", "would leave", "would cut"
+	}
+	if !d.Rules.Empty() {
+		fmt.Fprintf(w, "%s %s: %s, %s, %s\n", removed, tableName, counted(len(d.Rules.Chains), "chain", "chains"),
+			counted(len(d.Rules.Sets), "set or map", "sets and maps"), counted(len(d.Rules.Counters), "counter", "counters"))
+	}
+	for _, s := range d.Restored {
+		if s.Writes() {
+			fmt.Fprintf(w, "%s sysctl %s: %s -> %s\n", restored, s.Name, s.After, s.Before)
+		}
+	}
+	for _, s := range d.Kept {
+		fmt.Fprintf(w, "%s sysctl %s, which somebody else has set since\n", left, s.Name)
+	}
+	if d.Flows > 0 {
+		fmt.Fprintf(w, "%s %s\n", cut, counted(d.Flows, "translated flow", "translated flows"))
+	}
+}
+
+type deletionDocument struct {
+	FormatVersion int              `json:"format_version"`
+	Chains        int              `json:"chains"`
+	Sets          int              `json:"sets"`
+	Counters      int              `json:"counters"`
+	Restored      []sysctlDocument `json:"restored"`
+	Kept          []sysctlDocument `json:"kept"`
+	FlowsCut      int              `json:"flows_cut"`
+	StillForwards bool             `json:"still_forwards"`
+}
+
+func deletionJSON(d *engine.Deletion) deletionDocument {
+	return deletionDocument{
+		formatVersion, len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
+		sysctlsJSON(d.Restored), sysctlsJSON(d.Kept), d.Flows, d.StillForwards,
+	}
+}

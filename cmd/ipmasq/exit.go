@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
+)
+
+// Exit codes. Scripts are written against them; see ipmasq help exit-codes.
+const (
+	exitDone         = 0
+	exitFailed       = 1
+	exitDifferent    = 2
+	exitInvalid      = 3
+	exitNotPermitted = 4
+	exitUsage        = 64
+)
+
+const exitCodesHelp = `Exit codes:
+  0   done; plan and status: there is no difference
+  1   failed, and the kernel is as it was
+  2   plan and status: there is a difference, or drift
+  3   the policy is invalid
+  4   not permitted; the message says which capability is missing
+  64  wrong usage
+`
+
+// errDifferent ends plan and status when there is a difference. It is not
+// printed.
+var errDifferent = errors.New("there is a difference")
+
+// usageError is a wrong command line.
+type usageError struct{ message string }
+
+func (e usageError) Error() string { return e.message }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// unreadable is a policy that could not be read, which no capability mends.
+type unreadable struct{ error }
+
+func (u unreadable) Unwrap() error { return u.error }
+
+// lacking is an error that a capability other than CAP_NET_ADMIN would mend.
+type lacking struct {
+	error
+	hint string
+}
+
+func (l lacking) Unwrap() error { return l.error }
+
+// invalid is a policy with mistakes, and the text to show them in.
+type invalid struct {
+	policy.Errors
+	sources []policy.Source
+}
+
+// report prints an error as its kind asks for, and gives the exit code.
+func (p *program) report(err error) int {
+	var bad *invalid
+	var usage usageError
+	var file unreadable
+	var cap lacking
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errDifferent):
+		return exitDifferent
+	case errors.As(err, &bad):
+		policy.Print(p.stderr, bad.Errors, bad.sources)
+		p.errorf("the policy is invalid: %s", counted(len(bad.Errors), "mistake", "mistakes"))
+		return exitInvalid
+	case errors.As(err, &usage):
+		p.errorf("%v", err)
+		return exitUsage
+	}
+	p.errorf("%v", err)
+	switch {
+	case !errors.Is(err, fs.ErrPermission) || errors.As(err, &file):
+		return exitFailed
+	case errors.Is(err, sysctl.ErrReadOnly): // it says what to do
+	case errors.As(err, &cap):
+		p.hintf("%s", cap.hint)
+	default:
+		p.hintf("the capability CAP_NET_ADMIN is needed in the network namespace that ipmasq works on: run it as root, or with sudo")
+	}
+	return exitNotPermitted
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+import (
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/ipmasq/ipmasq/pkg/state"
+)
+
+// newEngine needs Linux, as opening a namespace does before it.
+func newEngine(*link.NetNS, *state.Dir) (*engine.Engine, error) { return nil, backend.ErrNotSupported }

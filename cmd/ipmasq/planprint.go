@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
+	"github.com/ipmasq/ipmasq/pkg/compile"
+	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
+	"github.com/urfave/cli/v2"
+)
+
+// entriesShown bounds how many entries plan prints; the rest is counted.
+const entriesShown = 200
+
+func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
+	if pl.Empty() {
+		fmt.Fprintln(w, "no difference: the host is as the policy wants it")
+		return
+	}
+	p.printEntryChanges(c, w, pl.Rules)
+	for _, s := range pl.Sysctls {
+		if s.Writes() {
+			fmt.Fprintf(w, "%s  %s\n", p.colour(c, "33", fmt.Sprintf("%-40s", fmt.Sprintf("~ sysctl %s: %s -> %s", s.Name, s.Before, s.After))), s.Why)
+		}
+	}
+	fmt.Fprintf(w, "%s: %s\n", tableName, pl.Rules.Summary())
+}
+
+// printEntryChanges prints what happens to each entry, and no more than
+// entriesShown lines of it.
+func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.Changes) {
+	entries := changes.Entries()
+	shown, structural := 0, 0
+	for i := range entries {
+		e := &entries[i]
+		if e.Structural() {
+			structural++
+			continue
+		}
+		if shown++; shown > entriesShown {
+			continue
+		}
+		line := fmt.Sprintf("%c %s", e.Sign, e.Name())
+		code := map[byte]string{'+': "32", '-': "31", '~': "33"}[e.Sign]
+		fmt.Fprintf(w, "%s  %s\n", p.colour(c, code, fmt.Sprintf("%-40s", line)), besides(e))
+	}
+	if shown > entriesShown {
+		fmt.Fprintf(w, "... and %s more (-o json lists all)\n", counted(shown-entriesShown, "entry", "entries"))
+	}
+	if shown == 0 && structural > 0 {
+		fmt.Fprintf(w, "%s\n", p.colour(c, "33", "~ what the entries stand on (zones, chains)"))
+	}
+}
+
+// tableName is where the rules are.
+const tableName = "table inet " + nftables.Table
+
+// besides is the place of an entry and what it comes to in the kernel.
+func besides(e *plan.EntryChange) string {
+	detail, place := e.Detail(), e.Place.String()
+	switch {
+	case place == "":
+		return detail
+	case detail == "":
+		return place
+	}
+	return place + "  " + detail
+}
+
+type planDocument struct {
+	FormatVersion int              `json:"format_version"`
+	Different     bool             `json:"different"`
+	Summary       string           `json:"summary"`
+	Entries       []entryDocument  `json:"entries"`
+	Sysctls       []sysctlDocument `json:"sysctls"`
+}
+
+type entryDocument struct {
+	Change          string `json:"change"` // add, change or remove
+	Entry           string `json:"entry"`
+	Place           string `json:"place,omitempty"`
+	RulesAdded      int    `json:"rules_added"`
+	RulesRemoved    int    `json:"rules_removed"`
+	ElementsAdded   int    `json:"elements_added"`
+	ElementsRemoved int    `json:"elements_removed"`
+}
+
+type sysctlDocument struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+	Why    string `json:"why,omitempty"`
+}
+
+func planJSON(pl *engine.Plan) planDocument {
+	return planDocument{
+		FormatVersion: formatVersion, Different: !pl.Empty(), Summary: pl.Rules.Summary(),
+		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls),
+	}
+}
+
+func entriesJSON(c *plan.Changes) []entryDocument {
+	out := []entryDocument{}
+	for _, e := range c.Entries() {
+		out = append(out, entryDocument{
+			Change: map[byte]string{'+': "add", '-': "remove", '~': "change"}[e.Sign], Entry: e.Entry, Place: e.Place.String(),
+			RulesAdded: e.RulesAdded, RulesRemoved: e.RulesRemoved, ElementsAdded: e.ElementsAdded, ElementsRemoved: e.ElementsRemoved,
+		})
+	}
+	return out
+}
+
+func sysctlsJSON(changes []sysctl.Change) []sysctlDocument {
+	out := []sysctlDocument{}
+	for _, s := range changes {
+		if s.Writes() {
+			out = append(out, sysctlDocument{s.Name, s.Before, s.After, s.Why})
+		}
+	}
+	return out
+}
+
+type rulesetDocument struct {
+	FormatVersion int                  `json:"format_version"`
+	Forwarding    forwardingDocument   `json:"forwarding"`
+	Ruleset       nftables.Description `json:"ruleset"`
+}
+
+type forwardingDocument struct {
+	IPv4 bool `json:"ipv4"`
+	IPv6 bool `json:"ipv6"`
+}
+
+func rulesetJSON(r *compile.Result) rulesetDocument {
+	return rulesetDocument{formatVersion, forwardingDocument{r.IPv4, r.IPv6}, nftables.Describe(r.Ruleset)}
+}

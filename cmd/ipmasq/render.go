@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
+	"github.com/ipmasq/ipmasq/pkg/compile"
+	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *program) renderCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "render",
+		Usage:     "print the rules that a policy compiles to",
+		ArgsUsage: "[FILE...]",
+		Description: "Prints what apply would install: as a file for nft(8), which loads it as one transaction, or as JSON. " +
+			"What a policy leaves to the host (the addresses of its links) is read from this one, as apply does; --offline leaves it out. " +
+			"No privilege is needed.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Value: "nft", Usage: "print `FORMAT`: nft or json"},
+			&cli.BoolFlag{Name: "offline", Usage: "ask this host nothing"},
+			netnsFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			format := c.String("format")
+			switch format {
+			case "nft", "json":
+			case "iptables":
+				return usagef("the iptables backend is not built in this version; there are nft and json")
+			default:
+				return usagef("no such format: %s; there are nft and json", format)
+			}
+			pol, err := p.load(c)
+			if err != nil {
+				return err
+			}
+			var facts compile.Facts
+			if !c.Bool("offline") {
+				if facts, err = readFacts(c); err != nil {
+					return err
+				}
+			}
+			r, err := p.compile(pol, facts)
+			if err != nil {
+				return err
+			}
+			if format == "nft" {
+				return nftables.Text(p.stdout, r.Ruleset)
+			}
+			e := json.NewEncoder(p.stdout)
+			e.SetIndent("", "  ")
+			return e.Encode(rulesetJSON(r))
+		},
+	}
+}
+
+func readFacts(c *cli.Context) (compile.Facts, error) {
+	ns, err := openNetNS(c)
+	if err != nil {
+		return compile.Facts{}, err
+	}
+	defer ns.Close()
+	var facts link.Facts
+	err = ns.Do(func() (err error) {
+		facts, err = link.Read()
+		return err
+	})
+	return engine.CompileFacts(facts), err
+}
