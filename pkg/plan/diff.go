@@ -2,8 +2,6 @@ package plan
 
 import (
 	"bytes"
-
-	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
 // Kind is what happens to an object.
@@ -165,7 +163,7 @@ func diffSet(from, to *Snapshot, i, j int) (SetChange, bool) {
 			change.Added = append(change.Added, uint32(l))
 			l++
 		default:
-			if entry(from, x, k) != entry(to, y, l) {
+			if from.ElementOrigin(a, k).Entry != to.ElementOrigin(b, l).Entry {
 				change.Removed = append(change.Removed, uint32(k))
 				change.Added = append(change.Added, uint32(l))
 			}
@@ -174,12 +172,4 @@ func diffSet(from, to *Snapshot, i, j int) (SetChange, bool) {
 		}
 	}
 	return change, len(change.Removed)+len(change.Added) > 0
-}
-
-// entry is the entry that an element itself names; "" for its set's.
-func entry(s *Snapshot, e *Elements, i int) string {
-	if o := e.OriginAt(i); o != ruleset.NoOrigin {
-		return s.Origins[o].Entry
-	}
-	return ""
 }

@@ -27,7 +27,7 @@ func (s *Snapshot) Digest() string {
 	for _, set := range s.Sets {
 		d.text(set.Name)
 		d.text(set.Attributes)
-		d.elements(s, &set.Elements)
+		d.elements(s, set)
 	}
 	d.number(len(s.Counters))
 	for i := range s.Counters {
@@ -56,7 +56,8 @@ func (d *digester) text(t string) {
 
 // elements hashes the records as they lie, then where each ends, then the
 // runs of elements that one entry has.
-func (d *digester) elements(s *Snapshot, e *Elements) {
+func (d *digester) elements(s *Snapshot, set *Set) {
+	e := &set.Elements
 	d.number(e.Len())
 	d.number(len(e.records))
 	d.hash.Write(e.records)
@@ -69,8 +70,8 @@ func (d *digester) elements(s *Snapshot, e *Elements) {
 		d.hash.Write(d.scratch)
 	}
 	for i := 0; i < e.Len(); {
-		start, name := i, entry(s, e, i)
-		for i < e.Len() && (e.origins[i] == e.origins[start] || entry(s, e, i) == name) {
+		start, name := i, s.ElementOrigin(set, i).Entry
+		for i < e.Len() && (e.origins[i] == e.origins[start] || s.ElementOrigin(set, i).Entry == name) {
 			i++
 		}
 		d.number(i - start)

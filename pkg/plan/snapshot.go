@@ -206,7 +206,7 @@ func (s *Snapshot) Normalize() {
 
 // ElementOrigin is the origin of element i of a set: its own, else its set's.
 func (s *Snapshot) ElementOrigin(set *Set, i int) ruleset.Origin {
-	if o := set.Elements.OriginAt(i); o != NoOrigin {
+	if o := set.Elements.OriginAt(i); o != NoOrigin && s.Origins[o].Entry != "" {
 		return s.Origins[o]
 	}
 	return set.Origin

@@ -2,7 +2,8 @@ package ruleset
 
 import (
 	"bytes"
-	"sort"
+	"cmp"
+	"slices"
 )
 
 // Set is a set, or a map where Data is set. A map whose Data is Verdict has
@@ -49,18 +50,12 @@ func width(types []Type) int {
 
 // Grow makes room for n more elements.
 func (s *Set) Grow(n int) {
-	grow := func(b []byte, n int) []byte {
-		if cap(b)-len(b) >= n {
-			return b
-		}
-		return append(make([]byte, 0, len(b)+n), b...)
-	}
-	s.keys = grow(s.keys, n*s.klen)
+	s.keys = slices.Grow(s.keys, n*s.klen)
 	if s.Interval {
-		s.highs = grow(s.highs, n*s.klen)
+		s.highs = slices.Grow(s.highs, n*s.klen)
 	}
-	s.data = grow(s.data, n*s.dlen)
-	s.origins = append(make([]uint32, 0, len(s.origins)+n), s.origins...)
+	s.data = slices.Grow(s.data, n*s.dlen)
+	s.origins = slices.Grow(s.origins, n)
 }
 
 // Add puts in an element. High is the last key of a range, for an interval
@@ -110,34 +105,38 @@ func (s *Set) OriginAt(i int) uint32 { return s.origins[i] }
 
 // Sort puts the elements in the order of their keys.
 func (s *Set) Sort() {
-	if sort.IsSorted(byKey{s}) {
+	sorted := true
+	for i := 1; i < s.Len() && sorted; i++ {
+		sorted = s.compare(i-1, i) <= 0
+	}
+	if sorted {
 		return
 	}
-	sort.Stable(byKey{s})
-}
-
-type byKey struct{ *Set }
-
-func (b byKey) Less(i, j int) bool {
-	if c := bytes.Compare(b.KeyAt(i), b.KeyAt(j)); c != 0 || !b.Interval {
-		return c < 0
+	order := make([]int32, s.Len())
+	for i := range order {
+		order[i] = int32(i)
 	}
-	return bytes.Compare(b.HighAt(i), b.HighAt(j)) < 0
-}
-
-func (b byKey) Swap(i, j int) {
-	swap := func(x, y []byte) {
-		for k := range x {
-			x[k], y[k] = y[k], x[k]
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(s.compare(int(a), int(b)), cmp.Compare(a, b)) })
+	out := Set{klen: s.klen, dlen: s.dlen, Interval: s.Interval}
+	out.Grow(s.Len())
+	for _, i := range order {
+		var high []byte
+		if s.Interval {
+			high = s.HighAt(int(i))
+		}
+		out.Add(s.KeyAt(int(i)), high, s.DataAt(int(i)), s.origins[i])
+		if s.Verdicts != nil {
+			out.Verdicts = append(out.Verdicts, s.Verdicts[i])
 		}
 	}
-	swap(b.KeyAt(i), b.KeyAt(j))
-	if b.Interval {
-		swap(b.HighAt(i), b.HighAt(j))
+	s.keys, s.highs, s.data, s.origins, s.Verdicts = out.keys, out.highs, out.data, out.origins, out.Verdicts
+}
+
+// compare orders two elements by key; of two ranges with one start the shorter
+// comes first.
+func (s *Set) compare(i, j int) int {
+	if c := bytes.Compare(s.KeyAt(i), s.KeyAt(j)); c != 0 || !s.Interval {
+		return c
 	}
-	swap(b.DataAt(i), b.DataAt(j))
-	b.origins[i], b.origins[j] = b.origins[j], b.origins[i]
-	if b.Verdicts != nil {
-		b.Verdicts[i], b.Verdicts[j] = b.Verdicts[j], b.Verdicts[i]
-	}
+	return bytes.Compare(s.HighAt(i), s.HighAt(j))
 }

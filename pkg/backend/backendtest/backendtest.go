@@ -27,9 +27,9 @@ type Neighbour interface {
 	Disturbed(testing.TB) int
 }
 
-// Run checks that a backend keeps the contract. Each call of make gives a
+// Run checks that a backend keeps the contract. Each call of fresh gives a
 // backend on a host of its own that has nothing of ours.
-func Run(t *testing.T, make func(*testing.T) backend.Backend) {
+func Run(t *testing.T, fresh func(*testing.T) backend.Backend) {
 	for _, c := range []struct {
 		name string
 		run  func(*suite)
@@ -62,7 +62,7 @@ func Run(t *testing.T, make func(*testing.T) backend.Backend) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.run(&suite{t, make(t)})
+			c.run(&suite{t, fresh(t)})
 		})
 	}
 }

@@ -299,7 +299,6 @@ func commented(entry string) *sample {
 
 func rollback(s *suite) {
 	s.apply(gateway().Ruleset)
-	sent := s.send()
 	before := s.have()
 	s.apply(Everything())
 	s.commit(plan.Diff(s.have(), before))
@@ -314,7 +313,6 @@ func rollback(s *suite) {
 		s.commit(plan.Diff(s.have(), before))
 		s.holds(before)
 	}
-	_ = sent
 	// All of it, from nothing and to nothing.
 	full := s.have()
 	s.commit(plan.Diff(full, &plan.Snapshot{}))

@@ -103,7 +103,7 @@ func (d *dice) sets() []*ruleset.Set {
 			set.Interval = false
 		}
 		if !d.likely(4) {
-			set.Origin.Entry = "set " + sh.name
+			set.Origin.Entry = fmt.Sprintf("entry %d", d.IntN(5)) // that of some elements too
 		}
 		d.fill(set)
 	}

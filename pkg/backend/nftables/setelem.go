@@ -83,7 +83,7 @@ func (w *elementWriter) write(i int) {
 	default:
 		w.value(unix.NFTA_SET_ELEM_DATA, data)
 	}
-	if o := w.set.Elements.OriginAt(i); o != plan.NoOrigin && !w.deleting {
+	if o := w.set.Elements.OriginAt(i); o != plan.NoOrigin && !w.deleting && w.side.Origins[o].Entry != w.set.Origin.Entry {
 		var room [2 + maxComment]byte
 		b.Bytes(unix.NFTA_SET_ELEM_USERDATA, appendComment(room[:0], commentRule, w.side.Origins[o].Entry))
 	}

@@ -119,7 +119,7 @@ func (t *texter) element(s *ruleset.Set, i int) {
 		high = s.HighAt(i)
 	}
 	t.WriteString(keyText(s.Key, s.KeyAt(i), high))
-	if o := s.OriginAt(i); o != ruleset.NoOrigin {
+	if o := s.OriginAt(i); o != ruleset.NoOrigin && t.rs.Origins[o].Entry != s.Origin.Entry {
 		t.WriteString(` comment "`)
 		t.WriteString(t.rs.Origins[o].Entry)
 		t.WriteString(`"`)
