@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -28,6 +29,12 @@ type addresses struct {
 	literal [2]spans
 	sets    []string // in order of names, each once
 	gateway bool
+}
+
+// content tells the list in bytes that are the same for the same list, in every
+// run: names are made of it.
+func (a *addresses) content() string {
+	return fmt.Sprintf("%q %x %x %v", a.sets, a.literal[0].content(), a.literal[1].content(), a.gateway)
 }
 
 // split sorts an address list by what its items are.

@@ -22,6 +22,9 @@ func (c *compiler) fill(f *forwards, l *lookup) *ruleset.Set {
 	}
 	set := ruleset.NewSet(l.name, key, data)
 	set.Interval, set.Counted, set.Origin = l.ranges, true, own("port_forward")
+	if l.entry.alone {
+		set.Origin = origin("port_forward", l.entry.Name, l.entry.Place)
+	}
 	if len(key) == 1 {
 		c.fillByPort(f, l, set)
 	} else {

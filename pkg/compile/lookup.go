@@ -96,14 +96,17 @@ func (e *entry) conditions() string {
 	case e.aimed:
 		b.WriteString(" aimed")
 	case e.address.given:
-		fmt.Fprintf(&b, " address %v %v", e.address.sets, e.address.literal)
+		fmt.Fprintf(&b, " address %s", e.address.content())
 	}
 	switch {
 	case !e.restricted():
 	case e.sourced:
 		b.WriteString(" sourced")
 	default:
-		fmt.Fprintf(&b, " sources %v %v except %v %v", e.sources.sets, e.sources.literal, e.except.sets, e.except.literal)
+		fmt.Fprintf(&b, " sources %s except %s", e.sources.content(), e.except.content())
+	}
+	if e.alone {
+		b.WriteString(" alone " + e.Name)
 	}
 	return b.String() + e.sourceSuffix()
 }
@@ -122,6 +125,9 @@ func singles(list spans) bool {
 func (l *lookup) baseName() string {
 	e := l.entry
 	name := "port_forward_from_" + zoneNames(e.from, "_")
+	if e.alone {
+		name = "port_forward_" + e.Name
+	}
 	mark := fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(l.conditions)))
 	switch {
 	case e.sourced:

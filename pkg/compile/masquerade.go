@@ -69,12 +69,12 @@ func (c *compiler) translated(prefix string, fill func(ch *ruleset.Chain, m *pol
 	return from
 }
 
-// postrouting builds the chain that gives packets a new source.
+// postrouting builds the chain that gives packets a new source. It is there
+// without entries too: the kernel translates as long as there is any chain of
+// type nat, and flows that an earlier policy translated would leave as they are
+// from the moment that the last one goes.
 func (c *compiler) postrouting(forwards *forwards) {
 	from := c.translated("nat_postrouting_from_", c.masquerade)
-	if len(from) == 0 && len(forwards.opened) == 0 {
-		return
-	}
 	base := c.base("nat_postrouting", ruleset.TypeNAT, ruleset.Postrouting, prioritySrcNAT)
 	c.sourceOfForwards(base, forwards)
 	if len(from) > 0 {

@@ -50,8 +50,14 @@ type entry struct {
 	sourced  bool     // the source is part of the key of its maps
 	aimed    bool     // the destination is
 	elements int      // ports that its maps hold
+	alone    bool     // it has so many that it has maps of its own
 	level    int
 }
+
+// aloneFrom is the number of elements from which on an entry has maps of its
+// own. The map's comment then names the entry, and not that of each element,
+// which a third of reading and writing them would be spent on.
+const aloneFrom = 1024
 
 // bits is a set of zones by index.
 type bits []uint64
@@ -290,6 +296,7 @@ func (e *entry) chooseKey(claims []claim) {
 			e.elements += int(k.last) - int(k.first)
 		}
 	}
+	e.alone = e.elements >= aloneFrom
 	room := max(1, e.elements)
 	fits := func(n int) bool {
 		if n > fewAddresses && n*room > fewElements {
