@@ -118,7 +118,7 @@ func applyFaults() []fault {
 			})
 			return func() { unmount(t, b.dir) }
 		}},
-		{"the state folder is read-only", syscall.EROFS, func(t *testing.T, b *bench) func() {
+		{"the state folder is read-only from the start", syscall.EROFS, func(t *testing.T, b *bench) func() {
 			readOnly(t, b.dir)
 			return func() { unmount(t, b.dir) }
 		}},
@@ -207,9 +207,12 @@ func (b *bench) failWhole(t *testing.T, f fault, start string) {
 	if f.want == error(syscall.ENOSPC) {
 		smallDisk(t, b.dir)
 	}
-	before := b.world()
+	before, commits := b.world(), b.hook.commits
 	mend := f.put(t, b)
 	_, err := b.apply(policyB)
+	if b.hook.commits != commits && strings.HasSuffix(f.name, "from the start") {
+		t.Error("what could be known before the commit was found out after it")
+	}
 	b.Step, b.hook.commit, b.hook.have = nil, nil, nil
 	if mend != nil {
 		mend()
