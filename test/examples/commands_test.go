@@ -1,0 +1,121 @@
+package examples_test
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ipmasq/ipmasq/test/lab"
+)
+
+const commandsPage = "../../docs/commands.md"
+
+// Every command has its section and every flag is described, no more and no
+// less.
+func TestEveryFlagIsDocumented(t *testing.T) {
+	l := lab.New(t)
+	c := newCLI(t, l, l.Host("anywhere"))
+	_, list, ok := strings.Cut(c.run(t, 0, "help"), "Commands:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	if !ok {
+		t.Fatal("help lists no commands")
+	}
+	common := section(t, commandsPage, "## Flags that several commands have")
+	flag := regexp.MustCompile(`--[a-z][a-z-]*`)
+	offered := regexp.MustCompile(`(?m)^ +(?:-[a-z], )?(--[a-z][a-z-]*)`)
+	exists := map[string]bool{"--help": true}
+	for line := range strings.Lines(list) {
+		name := strings.Fields(line)[0]
+		own := section(t, commandsPage, "## "+name)
+		_, options, _ := strings.Cut(c.run(t, 0, "help", name), "Flags:\n")
+		for _, m := range offered.FindAllStringSubmatch(options, -1) {
+			f := m[1]
+			exists[f] = true
+			if !strings.Contains(own, f) && !strings.Contains(common, "`"+f+"`") {
+				t.Errorf("docs/commands.md does not describe %s of %s", f, name)
+			}
+		}
+		for _, f := range flag.FindAllString(own, -1) {
+			if !strings.Contains(options, f) {
+				t.Errorf("docs/commands.md gives %s the flag %s, which it does not have", name, f)
+			}
+		}
+	}
+	for _, f := range flag.FindAllString(common, -1) {
+		if !exists[f] {
+			t.Errorf("docs/commands.md describes %s, which no command has", f)
+		}
+	}
+}
+
+func TestExitCodesAreDocumented(t *testing.T) {
+	l := lab.New(t)
+	c := newCLI(t, l, l.Host("anywhere"))
+	page := section(t, commandsPage, "## Exit codes")
+	for line := range strings.Lines(c.run(t, 0, "help", "exit-codes")) {
+		if line = strings.TrimSpace(line); line != "Exit codes:" && !strings.Contains(page, line+"\n") {
+			t.Errorf("docs/commands.md lacks the exit code %q", line)
+		}
+	}
+}
+
+// Programs read what the page says that they may rely on.
+func TestJSONIsDocumented(t *testing.T) {
+	lab.Require(t, lab.NFTables())
+	l := lab.New(t)
+	gateway := l.Host("gateway")
+	gateway.Stub("ppp0")
+	gateway.Addr("ppp0", "203.0.113.2/24")
+	c := newCLI(t, l, gateway)
+	const path = folder + "/home.yaml"
+	check := func(heading, output string) {
+		t.Helper()
+		page := section(t, commandsPage, "### "+heading)
+		if heading == "status" {
+			page += section(t, commandsPage, "### plan and apply")
+		}
+		if heading == "delete" {
+			page += section(t, commandsPage, "### plan and apply")
+		}
+		var data any
+		if err := json.Unmarshal([]byte(output), &data); err != nil {
+			t.Fatalf("%s: %v", heading, err)
+		}
+		for key := range fieldsOf(data) {
+			if !strings.Contains(page, "`"+key+"`") {
+				t.Errorf("docs/commands.md does not describe the field %s of %s", key, heading)
+			}
+		}
+	}
+	check("plan and apply", c.run(t, 2, "plan", "-o", "json", path))
+	check("plan and apply", c.run(t, 0, "apply", "-o", "json", path))
+	check("status", c.run(t, 0, "status", "-o", "json"))
+	gateway.Sysctl("net.ipv4.ip_forward", "0")
+	check("status", c.run(t, 2, "status", "-o", "json"))
+	c.run(t, 0, "apply", path)
+	check("render --format json", c.run(t, 0, "render", "--format", "json", path))
+	check("delete", c.run(t, 0, "delete", "-o", "json"))
+	check("version", c.run(t, 0, "version", "-o", "json"))
+}
+
+// fieldsOf are the names of all fields of a JSON value, at any depth.
+func fieldsOf(v any) map[string]bool {
+	out := map[string]bool{}
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			for k, x := range v {
+				out[k] = true
+				walk(x)
+			}
+		}
+	}
+	walk(v)
+	return out
+}
