@@ -1,0 +1,43 @@
+# Targets are for people and for CI alike; `make help` lists them.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# Without a repository, or in somebody else's, the version is not stamped.
+VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+
+GO_TEST := go test -count=1 -timeout=10m
+
+.PHONY: help build test setup lint demo bench golden cover clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+build: ## build bin/ipmasq
+	go build -buildvcs=$(VCS) -o bin/ipmasq ./cmd/ipmasq
+
+test: setup ## run all tests; as root, those of the kernel again as an ordinary user
+	$(GO_TEST) ./...
+	@if [ "$$(id -u)" = 0 ]; then sh test/as-user.sh; fi
+
+setup:
+	@sh test/setup.sh
+
+lint: ## gofmt, go vet, staticcheck, go mod tidy, length of files
+	@sh test/lint.sh $(STATICCHECK)
+
+demo: build ## show what ipmasq does, in throw-away namespaces; no root needed
+	@IPMASQ_PROGRAM=bin/ipmasq go run ./test/demo
+
+bench: build ## measure, and compare with other tools
+	go run ./test/bench
+
+golden: ## write the golden files anew; look at the difference before you commit it
+	@packages=$$(grep -lr 'flag.Bool("update"' --include=*_test.go . | xargs -r -n1 dirname | sort -u); \
+	if [ -z "$$packages" ]; then echo "no package has golden files"; else go test -count=1 $$packages -update; fi
+
+cover: ## tell how much of each package the tests of all packages run
+	$(GO_TEST) -coverpkg=./cmd/...,./pkg/... -coverprofile=cover.out ./...
+	@go tool cover -func=cover.out | tail -n 1
+
+clean:
+	rm -rf bin cover.out

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Sees to the programs that some tests compare ipmasq with. As root, with apt,
+# it installs what is missing; else it says so, and the tests that need it are
+# skipped on a desk and fail where CI is set.
+set -eu
+
+missing=
+need() { # PROGRAM PACKAGE
+	PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need nft nftables
+need iptables iptables
+need conntrack conntrack
+need ip iproute2
+need ps procps
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+	echo "setup: install$missing"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq </dev/null
+	# shellcheck disable=SC2086 # a word each
+	apt-get install -qq -y --no-install-recommends $missing </dev/null >/dev/null
+	exit 0
+fi
+echo "setup: not found:$missing"
+echo "setup: tests that need one of them are skipped; on Debian: sudo apt-get install$missing"
