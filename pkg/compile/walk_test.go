@@ -68,6 +68,7 @@ func (w *walker) chain(name string, p *packet, out *outcome) bool {
 	c := w.chains[name]
 	if c == nil {
 		w.t.Fatalf("no chain %s", name)
+		return true
 	}
 	out.visited = append(out.visited, name)
 	if len(out.visited) > 100 {

@@ -1,0 +1,167 @@
+package packet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipmasq/ipmasq/test/built"
+	"github.com/ipmasq/ipmasq/test/lab"
+)
+
+// gateway is the gateway of a topology with ipmasq on it.
+type gateway struct {
+	*lab.Topology
+	dir           string // of the policy and the state
+	program       string
+	rules, sysctl string // before the first apply
+}
+
+// untouched is a gateway before its first apply. What delete has to bring back
+// is what it finds now.
+func untouched(t *testing.T, topo *lab.Topology) *gateway {
+	t.Helper()
+	lab.Require(t, lab.NFTables(), lab.Binary("nft"))
+	g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t)}
+	g.rules, g.sysctl = g.ruleset(t), g.sysctls(t)
+	return g
+}
+
+// applied is a gateway with a policy in force.
+func applied(t *testing.T, topo *lab.Topology, policy string) *gateway {
+	t.Helper()
+	g := untouched(t, topo)
+	g.apply(t, policy)
+	return g
+}
+
+// apply writes a policy file and applies it. It gives what ipmasq printed.
+func (g *gateway) apply(t *testing.T, policy string) string {
+	t.Helper()
+	file := filepath.Join(g.dir, "policy.yaml")
+	if err := os.WriteFile(file, []byte("version: 1\n"+policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return g.ipmasq(t, 0, "apply", file)
+}
+
+// ipmasq runs the program on the gateway and gives what it printed to stdout.
+// Another exit code fails the test.
+func (g *gateway) ipmasq(t *testing.T, code int, command string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 12*lab.Patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, g.program, append([]string{command, "--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args...)...)
+	var stdout, stderr strings.Builder
+	c.Stdout, c.Stderr = &stdout, &stderr
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || c.ProcessState.ExitCode() != code {
+		t.Fatalf("ipmasq %s: %v, want exit code %d\n%s%s", command, err, code, &stdout, &stderr)
+	}
+	return stdout.String()
+}
+
+// delete deletes, and sees that nothing is left.
+func (g *gateway) delete(t *testing.T) {
+	t.Helper()
+	g.ipmasq(t, 0, "delete")
+	if left := g.ruleset(t); left != g.rules {
+		t.Errorf("delete left rules behind\n%s", difference(g.rules, left))
+	}
+	if left := g.sysctls(t); left != g.sysctl {
+		t.Errorf("delete left sysctls behind\n%s", difference(g.sysctl, left))
+	}
+}
+
+// entry is an entry of the policy as status shows it.
+type entry struct {
+	Section        string `json:"section"`
+	Name           string `json:"name"`
+	NewFlows       uint64 `json:"new_flows"`
+	RefusedPackets uint64 `json:"refused_packets"`
+	LeaksStopped   uint64 `json:"leaks_stopped"`
+}
+
+// entries reads the counters of all entries. Drift against the policy fails
+// the test.
+func (g *gateway) entries(t *testing.T) []entry {
+	t.Helper()
+	var status struct{ Entries []entry }
+	out := g.ipmasq(t, 0, "status", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		t.Fatalf("status: %v\n%s", err, out)
+	}
+	return status.Entries
+}
+
+// entry is the one of a section and name, such as "masquerade lan-wan".
+func (g *gateway) entry(t *testing.T, name string) entry {
+	t.Helper()
+	all := g.entries(t)
+	for _, e := range all {
+		if e.Section+" "+e.Name == name {
+			return e
+		}
+	}
+	t.Fatalf("status knows no entry %q: %+v", name, all)
+	return entry{}
+}
+
+// ruleset is everything that the gateway has in nftables, without counters.
+func (g *gateway) ruleset(t *testing.T) string {
+	t.Helper()
+	return g.GW.Run(t, "nft", "-s", "list", "ruleset")
+}
+
+// sysctls are the gateway's settings.
+func (g *gateway) sysctls(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	err := g.GW.Do(func() error {
+		for _, dir := range []string{"/proc/sys/net/ipv4", "/proc/sys/net/ipv6", "/proc/sys/net/netfilter"} {
+			err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() || d.Name() == "nf_conntrack_count" {
+					return err
+				}
+				if value, err := os.ReadFile(path); err == nil { // some can only be written
+					all.WriteString(path + " = " + string(value))
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
+
+// difference lists the lines that only one of two texts has.
+func difference(before, after string) string {
+	var out strings.Builder
+	list := func(sign string, from, other string) {
+		known := map[string]bool{}
+		for line := range strings.Lines(other) {
+			known[line] = true
+		}
+		for line := range strings.Lines(from) {
+			if !known[line] {
+				out.WriteString(sign + strings.TrimSuffix(line, "\n") + "\n")
+			}
+		}
+	}
+	list("- ", before, after)
+	list("+ ", after, before)
+	return out.String()
+}
