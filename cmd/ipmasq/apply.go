@@ -102,5 +102,8 @@ func (p *program) planned(c *cli.Context, do func(*engine.Engine, context.Contex
 		return nil, wrong(err, pol)
 	}
 	p.warn(pol, pl.Compiled.Warnings)
+	for _, w := range pl.Warnings {
+		p.warnf("%s", w)
+	}
 	return pl, nil
 }

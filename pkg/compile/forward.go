@@ -55,8 +55,19 @@ func (c *compiler) forward(forwards *forwards) {
 	c.verdict(c.chain(defaultChain, o), o, anything(), nil, c.counter(counterDefault, o), c.policy.Forward.Default)
 	base := c.base("forward", ruleset.TypeFilter, ruleset.Forward, 0)
 	c.rule(base, own("ipmasq"), pass(), anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
+	c.bridgedDiscovery(base)
 	c.dispatch(base, from, defaultChain)
 	c.rule(base, own("ipmasq"), pass())
+}
+
+// bridgedDiscovery lets IPv6 neighbour discovery pass that stays on a bridge,
+// where br_netfilter shows it to these rules. No connection tracking knows it,
+// and much of it comes from addresses of no zone. What is routed does not look
+// like it: it has no hop limit of 255 any more (RFC 4861, 6.1).
+func (c *compiler) bridgedDiscovery(base *ruleset.Chain) {
+	const all, routerSolicitation, redirect = 255, 133, 137
+	c.rule(base, own("ipmasq"), pass(), isFamily(1), equal(ruleset.IP6HopLimit, all), equal(ruleset.L4Proto, policy.ProtocolICMPv6),
+		ruleset.Match{Fields: []ruleset.Field{ruleset.ICMPv6TypeField}, Op: ruleset.Between, Value: []byte{routerSolicitation}, High: []byte{redirect}})
 }
 
 func (c *compiler) defaultOrigin() ruleset.Origin {
@@ -65,8 +76,7 @@ func (c *compiler) defaultOrigin() ruleset.Origin {
 
 // forwardFrom fills the chain for what comes from a zone.
 func (c *compiler) forwardFrom(ch *ruleset.Chain, z *zone, forwards *forwards) {
-	invalid := own("invalid")
-	c.rule(ch, invalid, ruleset.Action{Kind: ruleset.Drop}, anyBit(ruleset.CtStateField, ruleset.CtInvalid)).Counter = c.counter(counterInvalid, invalid)
+	c.invalid(ch, z)
 	for i := range c.rules {
 		if r := &c.policy.Forward.Rules[i]; slices.Contains(c.rules[i].from, z) {
 			o := ruleOrigin(r)
@@ -82,6 +92,25 @@ func (c *compiler) forwardFrom(ch *ruleset.Chain, z *zone, forwards *forwards) {
 		c.rule(ch, own("port_forward"), jumpTo(openedChain), anyBit(ruleset.CtStatusField, ruleset.CtDNAT))
 	}
 	c.rule(ch, c.defaultOrigin(), goTo(defaultChain))
+}
+
+// invalid drops what comes from a zone and is no part of any connection. What
+// an entry would have translated is counted as a leak that was stopped.
+func (c *compiler) invalid(ch *ruleset.Chain, z *zone) {
+	o, when, drop := own("invalid"), anyBit(ruleset.CtStateField, ruleset.CtInvalid), ruleset.Action{Kind: ruleset.Drop}
+	var leaks *ruleset.Chain
+	c.masqueradesFrom(z, func(m *policy.Masquerade, condition []alternative) {
+		if leaks == nil {
+			leaks = c.chain("forward_invalid_from_"+z.Name, o)
+		}
+		c.entryRules(leaks, masqueradeOrigin(m), condition, c.leakCounter(m), drop)
+	})
+	if leaks != nil {
+		c.rule(ch, o, goTo(leaks.Name), when)
+		c.rule(leaks, o, drop).Counter = c.counter(counterInvalid, o)
+		return
+	}
+	c.rule(ch, o, drop, when).Counter = c.counter(counterInvalid, o)
 }
 
 // verdict appends an entry's decision.

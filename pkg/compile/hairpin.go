@@ -53,12 +53,19 @@ func (c *compiler) sameInterface(ch *ruleset.Chain, to string) {
 	set.Origin, known.Origin = o, o
 	names, wild := c.interfaceNames()
 	for _, name := range names {
-		set.Add(append(ifname(name), ifname(name)...), nil, nil, ruleset.NoOrigin)
 		known.Add(ifname(name), nil, nil, ruleset.NoOrigin)
+		if c.sharedBy(name) == nil {
+			set.Add(append(ifname(name), ifname(name)...), nil, nil, ruleset.NoOrigin)
+		}
 	}
 	if set.Len() > 0 {
 		c.out.Sets = append(c.out.Sets, set)
 		c.rule(ch, o, jumpTo(to), in(set.Name, ruleset.IIfName, ruleset.OIfName))
+	}
+	for _, name := range names {
+		if b := c.sharedBy(name); b != nil {
+			c.sameZone(ch, b, to)
+		}
 	}
 	if !wild {
 		return
@@ -84,6 +91,48 @@ func (c *compiler) sameInterface(ch *ruleset.Chain, to string) {
 			name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
 			c.rule(ch, zo, jumpTo(to), isFamily(f),
 				c.spansMatch(sources()[f], list, name, zo), c.spansMatch(destinations()[f], list, name, zo))
+		}
+	}
+}
+
+// sharedBy gives the bucket of an interface on which there are several zones;
+// nil where there is one.
+func (c *compiler) sharedBy(name string) *bucket {
+	for i := range c.buckets {
+		b := &c.buckets[i]
+		if b.pattern != (pattern{name: name}) {
+			continue
+		}
+		n := 0
+		for _, x := range b.cells {
+			if !x.empty() {
+				n++
+			}
+		}
+		if n > 1 {
+			return b
+		}
+	}
+	return nil
+}
+
+// sameZone appends jumps for packets that leave by an interface that several
+// zones share, to the zone that they came from: a gateway with one interface
+// does not show its own address to the inside for what comes from outside.
+func (c *compiler) sameZone(ch *ruleset.Chain, b *bucket, to string) {
+	for _, x := range b.cells {
+		zo := origin("zone", x.zone.Name, x.zone.Place)
+		for f, list := range x.addresses {
+			if len(list) == 0 {
+				continue
+			}
+			m := append([]ruleset.Match{isFamily(f)}, interfaceIs(ruleset.IIfName, b.pattern)...)
+			m = append(m, interfaceIs(ruleset.OIfName, b.pattern)...)
+			if !list.equal(whole(f)) {
+				name, _ := c.nameOf("zone_"+x.zone.Name+familySuffix(f), list.content())
+				m = append(m, c.spansMatch(sources()[f], list, name, zo), c.spansMatch(destinations()[f], list, name, zo))
+			}
+			c.rule(ch, zo, jumpTo(to), m...)
 		}
 	}
 }

@@ -134,8 +134,7 @@ func isProtocol(number uint8) []alternative {
 // spared.
 func (c *compiler) leakGuard() {
 	from := c.translated("leak_guard_from_", func(ch *ruleset.Chain, m *policy.Masquerade, when []alternative) {
-		o := masqueradeOrigin(m)
-		c.entryRules(ch, o, when, c.counter("leak_stopped_"+m.Name, o), ruleset.Action{Kind: ruleset.Drop})
+		c.entryRules(ch, masqueradeOrigin(m), when, c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
 	})
 	if len(from) == 0 {
 		return
@@ -146,6 +145,10 @@ func (c *compiler) leakGuard() {
 	c.sparesOwn(base)
 	c.dispatch(base, from, "")
 	c.rule(base, own("ipmasq"), pass())
+}
+
+func (c *compiler) leakCounter(m *policy.Masquerade) string {
+	return c.counter("leak_stopped_"+m.Name, masqueradeOrigin(m))
 }
 
 // sparesOwn lets pass what the host itself sends. Behind routing the kernel

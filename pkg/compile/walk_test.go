@@ -239,6 +239,8 @@ func field(f ruleset.Field, p *packet) ([]byte, bool) {
 		return []byte{byte(p.dport)}, p.proto == 1
 	case ruleset.ICMPv6TypeField:
 		return []byte{byte(p.dport)}, p.proto == 58
+	case ruleset.IP6HopLimit:
+		return []byte{64}, p.src.Is6()
 	case ruleset.CtStateField:
 		return u32(p.state), true
 	case ruleset.CtStatusField:

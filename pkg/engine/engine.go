@@ -58,6 +58,8 @@ type Plan struct {
 	Compiled *compile.Result
 	Rules    *plan.Changes
 	Sysctls  []sysctl.Change
+	// Warnings are about this host, beside those about the policy.
+	Warnings []string
 	// want is what the rules will be; digest names it.
 	want   *plan.Snapshot
 	digest string
@@ -109,7 +111,7 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		return nil, err
 	}
 	done()
-	pl := &Plan{Policy: p}
+	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts)}
 	done = e.step("compile")
 	if pl.Compiled, err = compile.Compile(p, facts.compile()); err != nil {
 		return nil, err

@@ -3,9 +3,11 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
 
@@ -34,6 +36,47 @@ func (f hostFacts) compile() compile.Facts {
 		out.Links = append(out.Links, compile.Link{Name: l.Name, Addresses: addresses})
 	}
 	return out
+}
+
+// bridged finds bridges whose own traffic the rules will judge, because
+// br_netfilter shows it to them, and that the policy does not let pass: hosts
+// on one bridge would lose sight of each other.
+func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
+	calls := false
+	_ = e.NetNS.Do(func() error {
+		for _, name := range []string{"iptables", "ip6tables"} {
+			v, err := sysctl.Get("net/bridge/bridge-nf-call-" + name)
+			calls = calls || err == nil && v == "1"
+		}
+		return nil
+	})
+	if !calls || p.Forward.Default == policy.Accept {
+		return nil
+	}
+	for _, l := range f.Links {
+		if l.Kind != "bridge" {
+			continue
+		}
+		for _, z := range p.Zones {
+			on := slices.ContainsFunc(z.Interfaces, func(i policy.Interface) bool { return i.Matches(l.Name) })
+			if on && !opensWithin(p, z.Name) {
+				warnings = append(warnings, fmt.Sprintf("br_netfilter shows what stays on the bridge %s to the rules, and no rule lets it pass: "+
+					"its hosts will not reach each other; set net.bridge.bridge-nf-call-iptables and -ip6tables to 0, or add the forward rule {from: %s, to: %s, action: accept}",
+					l.Name, z.Name, z.Name))
+			}
+		}
+	}
+	return warnings
+}
+
+// opensWithin says whether some rule accepts what stays in a zone.
+func opensWithin(p *policy.Policy, zone string) bool {
+	names := func(refs []policy.ZoneRef) bool {
+		return len(refs) == 0 || slices.ContainsFunc(refs, func(r policy.ZoneRef) bool { return r.Any || r.Name == zone })
+	}
+	return slices.ContainsFunc(p.Forward.Rules, func(r policy.Rule) bool {
+		return r.Action == policy.Accept && names(r.From) && names(r.To)
+	})
 }
 
 // forwarding plans the sysctls.

@@ -20,6 +20,7 @@ const (
 	CtStatus         // ct_status, 4 bytes
 	CtDir            // ct_dir, 1 byte
 	FibAddrType      // fib_addrtype, 4 bytes
+	HopLimit         // a hop limit, 1 byte
 )
 
 // Size is the length of a value in bytes.
@@ -31,7 +32,7 @@ func (t Type) Size() int {
 		return 16
 	case InetService:
 		return 2
-	case InetProto, ICMPType, ICMPv6Type, NFProto, CtDir:
+	case InetProto, ICMPType, ICMPv6Type, NFProto, CtDir, HopLimit:
 		return 1
 	}
 	return 0
@@ -65,6 +66,7 @@ const (
 	FibDaddrType                 // kind of the destination address: local, unicast, ...
 	FibDaddrIifType              // the same, seen from the interface it came in by alone
 	FibSaddrType                 // kind of the source address
+	IP6HopLimit                  // IPv6 hop limit; in forward a router has counted it down already
 )
 
 // Type is the type of the field's values.
@@ -72,6 +74,8 @@ func (f Field) Type() Type {
 	switch f {
 	case IIfName, OIfName:
 		return IfName
+	case IP6HopLimit:
+		return HopLimit
 	case IIf:
 		return IfIndex
 	case NFProtoField:

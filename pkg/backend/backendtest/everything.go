@@ -105,6 +105,7 @@ func (s *sample) everyMatch() {
 	one(ipv4(), equal(ruleset.L4Proto, 1), equal(ruleset.ICMPTypeField, 8))
 	one(ipv6(), equal(ruleset.L4Proto, 58), equal(ruleset.ICMPv6TypeField, 128))
 	one(anyOf(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
+	one(ipv6(), equal(ruleset.IP6HopLimit, 255), equal(ruleset.L4Proto, 58), equal(ruleset.ICMPv6TypeField, 135))
 	one(anyOf(ruleset.CtStateField, ruleset.CtInvalid))
 	one(anyOf(ruleset.CtStatusField, ruleset.CtDNAT))
 	one(equal(ruleset.CtDirection, ruleset.CtReply))

@@ -159,6 +159,8 @@ func (e *expressionEncoder) loadField(f ruleset.Field, word, size int) {
 		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 8, size, reg)
 	case ruleset.IP6Daddr:
 		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 24, size, reg)
+	case ruleset.IP6HopLimit:
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 7, size, reg)
 	case ruleset.SrcPort:
 		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, size, reg)
 	case ruleset.DstPort:

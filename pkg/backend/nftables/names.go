@@ -62,6 +62,8 @@ func fieldName(f ruleset.Field, proto string) string {
 		return "ip6 saddr"
 	case ruleset.IP6Daddr:
 		return "ip6 daddr"
+	case ruleset.IP6HopLimit:
+		return "ip6 hoplimit"
 	case ruleset.SrcPort:
 		return proto + " sport"
 	case ruleset.DstPort:
@@ -107,7 +109,7 @@ func valueText(t ruleset.Type, v []byte) string {
 		return strconv.Itoa(int(binary.BigEndian.Uint16(v)))
 	case ruleset.InetProto:
 		return protocolName(v[0])
-	case ruleset.ICMPType, ruleset.ICMPv6Type:
+	case ruleset.ICMPType, ruleset.ICMPv6Type, ruleset.HopLimit:
 		return strconv.Itoa(int(v[0]))
 	case ruleset.IfName:
 		return strconv.Quote(strings.TrimRight(string(v), "\x00"))
