@@ -140,11 +140,53 @@ func (c *compiler) leakGuard() {
 		return
 	}
 	base := c.base("leak_guard", ruleset.TypeFilter, ruleset.Postrouting, priorityGuard)
-	c.rule(base, own("ipmasq"), pass(), anyBit(ruleset.CtStatusField, ruleset.CtSNAT))
+	translated := anyBit(ruleset.CtStatusField, ruleset.CtSNAT)
+	if borrowed := c.borrowed(); borrowed == "" {
+		c.rule(base, own("ipmasq"), pass(), translated)
+	} else {
+		c.rule(base, own("ipmasq"), pass(), translated, anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
+		c.rule(base, own("ipmasq"), goTo(borrowed), translated)
+	}
 	c.rule(base, own("ipmasq"), pass(), equal(ruleset.CtDirection, ruleset.CtReply))
 	c.sparesOwn(base)
 	c.dispatch(base, from, "")
 	c.rule(base, own("ipmasq"), pass())
+}
+
+// borrowed makes the chain for what was translated to an address of the inside:
+// for an uplink that has none the kernel borrows one from another interface
+// (inet_select_addr, ipv6_dev_get_saddr), and an inside address would leave.
+func (c *compiler) borrowed() string {
+	var ch *ruleset.Chain
+	for i := range c.masquerades {
+		m := &c.policy.Masquerade[i]
+		o := masqueradeOrigin(m)
+		for _, z := range c.masquerades[i].from {
+			if len(z.Networks) == 0 {
+				continue
+			}
+			for f, field := range sources() {
+				list := z.networks[f]
+				if len(list) == 0 {
+					continue
+				}
+				if ch == nil {
+					ch = c.chain("leak_guard_translated", own("ipmasq"))
+				}
+				name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
+				inside := []alternative{{only(f), []ruleset.Match{
+					c.spansMatch(field, list, name, origin("zone", z.Name, z.Place)),
+					negated(equal(ruleset.FibSaddrOifType, 0, 0, 0, ruleset.RTNLocal)),
+				}}}
+				c.entryRules(ch, o, and(c.toZones(m.To), inside), c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
+			}
+		}
+	}
+	if ch == nil {
+		return ""
+	}
+	c.rule(ch, own("ipmasq"), pass())
+	return ch.Name
 }
 
 func (c *compiler) leakCounter(m *policy.Masquerade) string {

@@ -66,6 +66,7 @@ const (
 	FibDaddrType                 // kind of the destination address: local, unicast, ...
 	FibDaddrIifType              // the same, seen from the interface it came in by alone
 	FibSaddrType                 // kind of the source address
+	FibSaddrOifType              // the same, seen from the interface it leaves by alone
 	IP6HopLimit                  // IPv6 hop limit; in forward a router has counted it down already
 )
 
@@ -98,7 +99,7 @@ func (f Field) Type() Type {
 		return CtStatus
 	case CtDirection:
 		return CtDir
-	case FibDaddrType, FibDaddrIifType, FibSaddrType:
+	case FibDaddrType, FibDaddrIifType, FibSaddrType, FibSaddrOifType:
 		return FibAddrType
 	}
 	return TypeNone

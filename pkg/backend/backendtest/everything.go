@@ -162,4 +162,5 @@ func (s *sample) everyAction() {
 	masquerade(ruleset.Action{})
 	guard := s.chain("leak_guard", &ruleset.Hook{Type: ruleset.TypeFilter, Point: ruleset.Postrouting, Priority: 110})
 	s.rule(guard, "masquerade lan", drop(), anyOf(ruleset.CtStateField, ruleset.CtInvalid))
+	s.rule(guard, "masquerade lan", drop(), prefix(ruleset.FibSaddrOifType, ruleset.NotEqual, 0, 0, 0, 0, ruleset.RTNLocal))
 }

@@ -179,6 +179,8 @@ func (e *expressionEncoder) loadField(f ruleset.Field, word, size int) {
 		e.fib(unix.NFTA_FIB_F_DADDR, reg)
 	case ruleset.FibDaddrIifType:
 		e.fib(unix.NFTA_FIB_F_DADDR|unix.NFTA_FIB_F_IIF, reg)
+	case ruleset.FibSaddrOifType:
+		e.fib(unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_OIF, reg)
 	case ruleset.FibSaddrType:
 		e.fib(unix.NFTA_FIB_F_SADDR, reg)
 	}

@@ -84,6 +84,8 @@ func fieldName(f ruleset.Field, proto string) string {
 		return "fib daddr type"
 	case ruleset.FibDaddrIifType:
 		return "fib daddr . iif type"
+	case ruleset.FibSaddrOifType:
+		return "fib saddr . oif type"
 	case ruleset.FibSaddrType:
 		return "fib saddr type"
 	}
