@@ -52,7 +52,7 @@ func (p *program) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.output(c, planJSON(pl), func(w io.Writer) { p.printPlan(c, w, pl) })
+	err = p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) { p.printPlan(c, w, pl) })
 	if err == nil && !pl.Empty() {
 		err = errDifferent
 	}
@@ -64,7 +64,7 @@ func (p *program) apply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.output(c, planJSON(pl), func(w io.Writer) {
+	return p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) {
 		if pl.Empty() {
 			fmt.Fprintln(w, "nothing changed: the host is as the policy wants it")
 			return

@@ -42,7 +42,7 @@ func (p *program) check(c *cli.Context) error {
 	case err != nil:
 		return err
 	}
-	failed := p.output(c, d, func(w io.Writer) {
+	failed := p.output(c, func() any { return d }, func(w io.Writer) {
 		if err != nil {
 			return // the mistakes go to stderr, where they are read
 		}

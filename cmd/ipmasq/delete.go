@@ -39,7 +39,7 @@ func (p *program) deleteCommand() *cli.Command {
 			if d.StillForwards {
 				p.warnf("the host goes on forwarding, for it is not ipmasq that turned that on: what it forwards is no longer translated")
 			}
-			return p.output(c, deletionJSON(d), func(w io.Writer) { printDeletion(w, d, c.Bool("dry-run")) })
+			return p.output(c, func() any { return deletionJSON(d) }, func(w io.Writer) { printDeletion(w, d, c.Bool("dry-run")) })
 		},
 	}
 }

@@ -23,21 +23,21 @@ func noColorFlag() cli.Flag {
 }
 
 // output prints data in the form that was asked for. Table prints it for
-// people.
-func (p *program) output(c *cli.Context, data any, table func(w io.Writer)) error {
+// people; data is asked for only where it is not them.
+func (p *program) output(c *cli.Context, data func() any, table func(w io.Writer)) error {
 	switch format := c.String("output"); format {
 	case "table":
 		table(p.stdout)
 		return nil
 	case "json":
-		text, err := json.MarshalIndent(data, "", "  ")
+		text, err := json.MarshalIndent(data(), "", "  ")
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(p.stdout, "%s\n", text)
 		return err
 	case "yaml":
-		text, err := json.Marshal(data)
+		text, err := json.Marshal(data())
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func (p *program) statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.output(c, statusJSON(s), func(w io.Writer) { p.printStatus(c, w, s) }); err != nil {
+			if err := p.output(c, func() any { return statusJSON(s) }, func(w io.Writer) { p.printStatus(c, w, s) }); err != nil {
 				return err
 			}
 			if s.Drifted() {

@@ -30,7 +30,7 @@ func (p *program) versionCommand() *cli.Command {
 				return err
 			}
 			d := build()
-			return p.output(c, d, func(w io.Writer) {
+			return p.output(c, func() any { return d }, func(w io.Writer) {
 				fmt.Fprintf(w, "ipmasq %s\npolicy language version %d\n", d.Version, d.PolicyVersion)
 				if d.Commit != "" {
 					fmt.Fprintf(w, "commit %s\n", d.Commit)

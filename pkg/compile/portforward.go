@@ -57,7 +57,7 @@ type entry struct {
 // aloneFrom is the number of elements from which on an entry has maps of its
 // own. The map's comment then names the entry, and not that of each element,
 // which a third of reading and writing them would be spent on.
-const aloneFrom = 1024
+const aloneFrom = 256
 
 // bits is a set of zones by index.
 type bits []uint64

@@ -121,6 +121,7 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	if pl.want, err = e.Backend.Want(pl.Compiled.Ruleset); err != nil {
 		return nil, err
 	}
+	pl.Compiled.Ruleset = nil // what is wanted holds it all, and memory is short at size
 	pl.digest = pl.want.Digest()
 	done()
 	done = e.step("read")

@@ -21,6 +21,8 @@ type Changes struct {
 	Chains   []ChainChange
 	Sets     []SetChange
 	Counters []CounterChange
+
+	entries []EntryChange // once they were asked for
 }
 
 // ChainChange is a chain that differs. From and To are indices in the

@@ -28,6 +28,13 @@ type tally struct {
 // Entries tells the changes by entry of the policy, in the order of places,
 // with those that go at the end.
 func (c *Changes) Entries() []EntryChange {
+	if c.entries == nil {
+		c.entries = c.tell()
+	}
+	return c.entries
+}
+
+func (c *Changes) tell() []EntryChange {
 	t := &tally{c, map[string]*EntryChange{}}
 	for _, ch := range c.Chains {
 		t.chain(ch)

@@ -55,7 +55,7 @@ func element(verb string) []string {
 	if verb == "add" {
 		e = "{ 60002 : 192.168.1.2 . 7 }"
 	}
-	return []string{"nft", verb, "element", "inet", nftables.Table, "port_forward_from_wan_tcp_v4", e}
+	return []string{"nft", verb, "element", "inet", nftables.Table, "port_forward_vms_tcp_v4", e}
 }
 
 // one measures one more port forward.

@@ -69,7 +69,7 @@ func (t *texter) table() {
 // sizedFrom is the number of elements from which on a hash is made for a number
 // of them, in place of one that grows: it loads and dumps in half the time, and
 // the kernel never moves its elements, see settled.
-const sizedFrom = 1024
+const sizedFrom = 256
 
 // sizeOf is the size that a set is made for: a power of two, so that some more
 // elements do not make it another set.
