@@ -62,6 +62,7 @@ func (c *compiler) translated(prefix string, fill func(ch *ruleset.Chain, m *pol
 			if ch == nil {
 				from[z] = prefix + z.Name
 				ch = c.chain(from[z], origin("zone", z.Name, z.Place))
+				c.sparesOwn(ch)
 			}
 			fill(ch, m, when)
 		})
@@ -78,7 +79,6 @@ func (c *compiler) postrouting(forwards *forwards) {
 	base := c.base("nat_postrouting", ruleset.TypeNAT, ruleset.Postrouting, prioritySrcNAT)
 	c.sourceOfForwards(base, forwards)
 	if len(from) > 0 {
-		c.sparesOwn(base)
 		c.dispatch(base, from, "")
 	}
 	c.rule(base, own("ipmasq"), pass())
@@ -140,53 +140,48 @@ func (c *compiler) leakGuard() {
 		return
 	}
 	base := c.base("leak_guard", ruleset.TypeFilter, ruleset.Postrouting, priorityGuard)
-	translated := anyBit(ruleset.CtStatusField, ruleset.CtSNAT)
-	if borrowed := c.borrowed(); borrowed == "" {
-		c.rule(base, own("ipmasq"), pass(), translated)
-	} else {
-		c.rule(base, own("ipmasq"), pass(), translated, anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
-		c.rule(base, own("ipmasq"), goTo(borrowed), translated)
-	}
+	// Every packet that is forwarded comes by here: most of them are answers,
+	// or translated, and the rest need not be looked at on other interfaces.
 	c.rule(base, own("ipmasq"), pass(), equal(ruleset.CtDirection, ruleset.CtReply))
-	c.sparesOwn(base)
+	c.rule(base, own("ipmasq"), c.borrowed(), anyBit(ruleset.CtStatusField, ruleset.CtSNAT))
 	c.dispatch(base, from, "")
 	c.rule(base, own("ipmasq"), pass())
 }
 
-// borrowed makes the chain for what was translated to an address of the inside:
-// for an uplink that has none the kernel borrows one from another interface
-// (inet_select_addr, ipv6_dev_get_saddr), and an inside address would leave.
-func (c *compiler) borrowed() string {
+// borrowed gives what happens to what was translated. It passes, unless that was
+// to an address of the inside: for an uplink that has none the kernel borrows
+// one from another interface (inet_select_addr, ipv6_dev_get_saddr), and an
+// inside address would leave.
+func (c *compiler) borrowed() ruleset.Action {
 	var ch *ruleset.Chain
 	for i := range c.masquerades {
 		m := &c.policy.Masquerade[i]
-		o := masqueradeOrigin(m)
 		for _, z := range c.masquerades[i].from {
 			if len(z.Networks) == 0 {
 				continue
 			}
-			for f, field := range sources() {
-				list := z.networks[f]
+			for f, list := range z.networks {
 				if len(list) == 0 {
 					continue
 				}
 				if ch == nil {
 					ch = c.chain("leak_guard_translated", own("ipmasq"))
+					c.rule(ch, own("ipmasq"), pass(), anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
 				}
 				name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
 				inside := []alternative{{only(f), []ruleset.Match{
-					c.spansMatch(field, list, name, origin("zone", z.Name, z.Place)),
+					c.spansMatch(sources()[f], list, name, origin("zone", z.Name, z.Place)),
 					negated(equal(ruleset.FibSaddrOifType, 0, 0, 0, ruleset.RTNLocal)),
 				}}}
-				c.entryRules(ch, o, and(c.toZones(m.To), inside), c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
+				c.entryRules(ch, masqueradeOrigin(m), and(c.toZones(m.To), inside), c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
 			}
 		}
 	}
 	if ch == nil {
-		return ""
+		return pass()
 	}
 	c.rule(ch, own("ipmasq"), pass())
-	return ch.Name
+	return goTo(ch.Name)
 }
 
 func (c *compiler) leakCounter(m *policy.Masquerade) string {

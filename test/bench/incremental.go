@@ -23,7 +23,7 @@ func (b *bench) withOne(path string, more bool) {
 	if err != nil {
 		b.tb.Fatalf("bench: %v", err)
 	}
-	line := []byte("sctp/7 192.168.1.2:7\ntcp/60001 192.168.1.2:7\n")
+	line := []byte("tcp/60001 192.168.1.2:7\n")
 	if text, _ = bytes.CutSuffix(text, line); more {
 		text = append(text, line...)
 	}
@@ -67,7 +67,7 @@ func (b *bench) one() {
 		wall, _, _ := b.run(h, element("add")...)
 		nft = append(nft, wall)
 		b.run(h, element("delete")...)
-		wall, _, _ = b.ipmasqOn(h, "check", path)
+		wall, _, _ = b.run(h, b.ipmasq, "check", path)
 		parse = append(parse, wall)
 		b.ipmasqOn(h, "apply", path) // the generation is known again
 		b.withOne(path, true)
