@@ -168,9 +168,12 @@ func (r *road) measure(tb *lab.Program, keep bool) {
 	}
 	before := r.arrived(tb)
 	var fresh [][]byte
+	sources := map[string]bool{}
 	for range newFlows {
 		r.flows++
-		fresh = append(fresh, packet(fmt.Sprintf("10.1.%d.%d", 1+r.flows/60000%250, 3+r.flows/15000000), uint16(1024+r.flows%60000)))
+		src := fmt.Sprintf("10.1.%d.3", 1+r.flows/60000)
+		sources[src] = true
+		fresh = append(fresh, packet(src, uint16(1024+r.flows%60000)))
 	}
 	if !keep {
 		fresh = fresh[:1000]
@@ -188,8 +191,10 @@ func (r *road) measure(tb *lab.Program, keep bool) {
 		r.perNew = append(r.perNew, float64(took)/float64(len(fresh)))
 		r.perPacket = append(r.perPacket, float64(tookAgain)/float64(len(again)))
 	}
-	if _, err := exec.LookPath("conntrack"); err == nil && keep {
-		// The table is the machine's: flows of one road would slow down the next.
-		_, _ = r.gw.Try("conntrack", "-D", "-p", "udp", "-u", "UNREPLIED")
+	// The table is the machine's: flows of one road would slow down the next.
+	if _, err := exec.LookPath("conntrack"); err == nil {
+		for src := range sources {
+			_, _ = r.gw.Try("conntrack", "-D", "-p", "udp", "-s", src)
+		}
 	}
 }
