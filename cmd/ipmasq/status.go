@@ -117,7 +117,7 @@ func (p *program) printEntries(w io.Writer, s *engine.Status) {
 		}
 		flows, refused, leaks := fmt.Sprint(e.Flows), "-", "-"
 		if e.Refuses {
-			flows, refused = "-", fmt.Sprintf("%d packets", e.Packets)
+			flows, refused = "-", counted(int(e.Packets), "packet", "packets")
 		}
 		if e.Section == "masquerade" {
 			leaks = fmt.Sprint(e.LeaksStopped)
