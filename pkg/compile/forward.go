@@ -107,6 +107,9 @@ func (c *compiler) invalid(ch *ruleset.Chain, z *zone) {
 	})
 	if leaks != nil {
 		c.rule(ch, o, goTo(leaks.Name), when)
+		// Nobody else sends from the gateway's own addresses. IPv4 drops that
+		// before it comes here, IPv6 does not, and the chains behind spare them.
+		c.rule(ch, o, goTo(leaks.Name), equal(ruleset.FibSaddrType, 0, 0, 0, ruleset.RTNLocal))
 		c.rule(leaks, o, drop).Counter = c.counter(counterInvalid, o)
 		return
 	}

@@ -36,7 +36,7 @@ func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
 		// stays on the bridge, and nothing else that comes from elsewhere lacks
 		// one.
 		c.rule(ch, o, jumpTo(same.Name), equal(ruleset.IIf, 0, 0, 0, 0), negated(equal(ruleset.FibSaddrType, 0, 0, 0, ruleset.RTNLocal)))
-		c.sameInterface(ch, same.Name)
+		c.sameInterface(ch, same.Name, f)
 	}
 	c.rule(base, o, jumpTo(ch.Name), anyBit(ruleset.CtStatusField, ruleset.CtDNAT))
 }
@@ -46,7 +46,7 @@ func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
 // stands in a set with itself. A wildcard, and a zone without interfaces, stand
 // for those that the host has; of an interface that is new since, what matches
 // both ways counts as the same.
-func (c *compiler) sameInterface(ch *ruleset.Chain, to string) {
+func (c *compiler) sameInterface(ch *ruleset.Chain, to string, f *forwards) {
 	o := own("port_forward")
 	set := ruleset.NewSet("same_interface", []ruleset.Type{ruleset.IfName, ruleset.IfName}, nil)
 	known := ruleset.NewSet("known_interfaces", []ruleset.Type{ruleset.IfName}, nil)
@@ -64,7 +64,7 @@ func (c *compiler) sameInterface(ch *ruleset.Chain, to string) {
 	}
 	for _, name := range names {
 		if b := c.sharedBy(name); b != nil {
-			c.sameZone(ch, b, to)
+			c.sameZone(ch, b, to, f)
 		}
 	}
 	if !wild {
@@ -117,11 +117,13 @@ func (c *compiler) sharedBy(name string) *bucket {
 }
 
 // sameZone appends jumps for packets that leave by an interface that several
-// zones share, to the zone that they came from: a gateway with one interface
-// does not show its own address to the inside for what comes from outside.
-func (c *compiler) sameZone(ch *ruleset.Chain, b *bucket, to string) {
+// zones share. What comes from a zone that forwards are open to keeps its
+// source on the way to another one: a gateway with one interface does not show
+// its own address to the inside for what comes from outside.
+func (c *compiler) sameZone(ch *ruleset.Chain, b *bucket, to string, forwards *forwards) {
 	for _, x := range b.cells {
 		zo := origin("zone", x.zone.Name, x.zone.Place)
+		open := slices.ContainsFunc(forwards.entries, func(e *entry) bool { return slices.Contains(e.from, x.zone) })
 		for f, list := range x.addresses {
 			if len(list) == 0 {
 				continue
@@ -130,7 +132,10 @@ func (c *compiler) sameZone(ch *ruleset.Chain, b *bucket, to string) {
 			m = append(m, interfaceIs(ruleset.OIfName, b.pattern)...)
 			if !list.equal(whole(f)) {
 				name, _ := c.nameOf("zone_"+x.zone.Name+familySuffix(f), list.content())
-				m = append(m, c.spansMatch(sources()[f], list, name, zo), c.spansMatch(destinations()[f], list, name, zo))
+				m = append(m, c.spansMatch(sources()[f], list, name, zo))
+				if open {
+					m = append(m, c.spansMatch(destinations()[f], list, name, zo))
+				}
 			}
 			c.rule(ch, zo, jumpTo(to), m...)
 		}

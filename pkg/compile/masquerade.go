@@ -169,11 +169,17 @@ func (c *compiler) borrowed() ruleset.Action {
 					c.rule(ch, own("ipmasq"), pass(), anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
 				}
 				name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
-				inside := []alternative{{only(f), []ruleset.Match{
+				o := masqueradeOrigin(m)
+				match := []ruleset.Match{
 					c.spansMatch(sources()[f], list, name, origin("zone", z.Name, z.Place)),
 					negated(equal(ruleset.FibSaddrOifType, 0, 0, 0, ruleset.RTNLocal)),
-				}}}
-				c.entryRules(ch, masqueradeOrigin(m), and(c.toZones(m.To), inside), c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
+				}
+				if held := c.heldBy(m.To, list, f); len(held) > 0 {
+					match = append(match, negated(c.spansMatch(sources()[f], held, "masquerade_"+m.Name+"_uplink"+familySuffix(f), o)))
+				}
+				// What the entry would not translate is no inside address to it.
+				when := and(c.address(sources(), m.Sources, m.ExceptSources, "masquerade_"+m.Name+"_sources", o), []alternative{{only(f), match}})
+				c.entryRules(ch, o, and(c.toZones(m.To), when), c.leakCounter(m), ruleset.Action{Kind: ruleset.Drop})
 			}
 		}
 	}
@@ -182,6 +188,25 @@ func (c *compiler) borrowed() ruleset.Action {
 	}
 	c.rule(ch, own("ipmasq"), pass())
 	return goTo(ch.Name)
+}
+
+// heldBy gives the addresses among a list that the host holds on interfaces of
+// zones. The kernel's look-up knows one interface for an address, even where
+// several hold it.
+func (c *compiler) heldBy(to []policy.ZoneRef, list spans, f int) spans {
+	var held spans
+	for _, link := range c.facts.Links {
+		if !slices.ContainsFunc(c.refs(to), func(z *zone) bool { return len(z.Interfaces) > 0 && z.on(pattern{name: link.Name}) }) {
+			continue
+		}
+		for _, a := range link.Addresses {
+			one := spans{{a.Addr(), a.Addr()}}
+			if familyIndex(a.Addr()) == f && list.intersects(one) {
+				held = append(held, one...)
+			}
+		}
+	}
+	return merge(held)
 }
 
 func (c *compiler) leakCounter(m *policy.Masquerade) string {
