@@ -81,8 +81,14 @@ type deletionDocument struct {
 }
 
 func deletionJSON(d *engine.Deletion) deletionDocument {
+	// Before and after are those of this command: the other way round than
+	// when the settings were made.
+	restored := sysctlsJSON(d.Restored)
+	for i := range restored {
+		restored[i].Before, restored[i].After = restored[i].After, restored[i].Before
+	}
 	return deletionDocument{
 		formatVersion, len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
-		sysctlsJSON(d.Restored), sysctlsJSON(d.Kept), d.Flows, d.StillForwards,
+		restored, sysctlsJSON(d.Kept), d.Flows, d.StillForwards,
 	}
 }

@@ -76,7 +76,7 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		p.printEntries(w, s)
 	}
 	if s.Drifted() {
-		fmt.Fprintf(w, "\n%s\n", p.colour(c, "33", "drift: the host is not what was applied last"))
+		fmt.Fprintf(w, "\n%s\n", p.colour(c, "33", "drift: the host is not what was applied last; apply would do this"))
 		if s.Drift != nil {
 			p.printEntryChanges(c, w, s.Drift)
 		}
