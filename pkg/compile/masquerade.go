@@ -157,10 +157,17 @@ func (c *compiler) borrowed() ruleset.Action {
 	for i := range c.masquerades {
 		m := &c.policy.Masquerade[i]
 		for _, z := range c.masquerades[i].from {
-			if len(z.Networks) == 0 {
-				continue
+			if slices.Contains(c.refs(m.To), z) {
+				continue // its own addresses are not borrowed
 			}
 			for f, list := range z.networks {
+				name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
+				if len(z.Networks) == 0 {
+					// Of a zone that may have any address, those that the host
+					// itself holds there are what it could borrow.
+					list = c.heldOn([]*zone{z}, whole(f), f)
+					name = "inside_of_" + z.Name + familySuffix(f)
+				}
 				if len(list) == 0 {
 					continue
 				}
@@ -168,13 +175,12 @@ func (c *compiler) borrowed() ruleset.Action {
 					ch = c.chain("leak_guard_translated", own("ipmasq"))
 					c.rule(ch, own("ipmasq"), pass(), anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
 				}
-				name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
 				o := masqueradeOrigin(m)
 				match := []ruleset.Match{
 					c.spansMatch(sources()[f], list, name, origin("zone", z.Name, z.Place)),
 					negated(equal(ruleset.FibSaddrOifType, 0, 0, 0, ruleset.RTNLocal)),
 				}
-				if held := c.heldBy(m.To, list, f); len(held) > 0 {
+				if held := c.heldOn(c.refs(m.To), list, f); len(held) > 0 {
 					match = append(match, negated(c.spansMatch(sources()[f], held, "masquerade_"+m.Name+"_uplink"+familySuffix(f), o)))
 				}
 				// What the entry would not translate is no inside address to it.
@@ -190,18 +196,18 @@ func (c *compiler) borrowed() ruleset.Action {
 	return goTo(ch.Name)
 }
 
-// heldBy gives the addresses among a list that the host holds on interfaces of
-// zones. The kernel's look-up knows one interface for an address, even where
-// several hold it.
-func (c *compiler) heldBy(to []policy.ZoneRef, list spans, f int) spans {
+// heldOn gives the addresses among a list that the host holds on interfaces
+// that zones name. The kernel's look-up knows one interface for an address,
+// even where several hold it.
+func (c *compiler) heldOn(zones []*zone, list spans, f int) spans {
 	var held spans
 	for _, link := range c.facts.Links {
-		if !slices.ContainsFunc(c.refs(to), func(z *zone) bool { return len(z.Interfaces) > 0 && z.on(pattern{name: link.Name}) }) {
+		if !slices.ContainsFunc(zones, func(z *zone) bool { return len(z.Interfaces) > 0 && z.on(pattern{name: link.Name}) }) {
 			continue
 		}
 		for _, a := range link.Addresses {
 			one := spans{{a.Addr(), a.Addr()}}
-			if familyIndex(a.Addr()) == f && list.intersects(one) {
+			if familyIndex(a.Addr()) == f && !a.Addr().IsLinkLocalUnicast() && list.intersects(one) {
 				held = append(held, one...)
 			}
 		}

@@ -160,8 +160,23 @@ masquerade:
 // prefix for the inside alone.
 func TestMasqueradeUplinkWithoutAddress(t *testing.T) {
 	t.Parallel()
+	for name, policy := range map[string]string{"networks": lanToWAN, "no networks": `
+zones:
+  lan: {interfaces: [eth1]}
+  wan: {interfaces: [eth0]}
+masquerade:
+  - {from: lan, to: wan}
+`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unnumbered(t, policy)
+		})
+	}
+}
+
+func unnumbered(t *testing.T, policy string) {
 	topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
-	g := applied(t, topo, lanToWAN)
+	g := applied(t, topo, policy)
 	leaks := g.leaks(t)
 	g.GW.DelAddr("eth0", lab.GatewayUplink+"/24")
 	g.GW.DelAddr("eth0", lab.GatewayUplinkv6+"/64")
