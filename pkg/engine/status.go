@@ -57,7 +57,7 @@ type Entry struct {
 	Bytes         uint64
 	Refuses       bool
 	LeaksStopped  uint64
-	Forwards      int // port_forward: how many forwards there are in the entry
+	Forwards      int // port_forward with a map: how many lines it has
 }
 
 // Conntrack is how full the kernel's table of flows is.
@@ -178,7 +178,11 @@ func (s *Status) entries(have *plan.Snapshot, p *policy.Policy) {
 			at("masquerade " + m.Name).Place = ruleset.Place(m.Place)
 		}
 		for _, f := range p.PortForward {
-			at("port_forward " + f.Name).Place = ruleset.Place(f.Place)
+			e := at("port_forward " + f.Name)
+			e.Place = ruleset.Place(f.Place)
+			if f.Map != nil {
+				e.Forwards = len(f.Map.Lines)
+			}
 		}
 		for _, r := range p.Forward.Rules {
 			e := at("forward " + r.Name)
@@ -215,7 +219,6 @@ func (s *Status) entries(have *plan.Snapshot, p *policy.Policy) {
 		for i := range set.Elements.Len() {
 			if o := have.ElementOrigin(set, i); o.Entry != "port_forward" {
 				e := at(o.Entry)
-				e.Forwards++
 				e.Flows += set.Elements.CountAt(i).Packets
 			}
 		}
