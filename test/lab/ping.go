@@ -132,7 +132,7 @@ func echoRequest(dst netip.Addr, o PingOptions) []byte {
 	}
 	id := o.ID
 	if id == 0 {
-		id = uint16(serial.Add(1)) ^ uint16(os.Getpid()<<8) | 1
+		id = uint16(serial.Add(1)<<1|1) ^ uint16(os.Getpid()<<8)
 	}
 	b := make([]byte, size-header)
 	b[0] = kind

@@ -2,7 +2,9 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 
@@ -32,6 +34,20 @@ func Binary(name string) Capability {
 		_, err := exec.LookPath(name)
 		return err
 	}}
+}
+
+// Tun is point-to-point links by `ip tuntap`. The test is skipped, in CI too,
+// where the device is there and for root alone, as it is on some machines.
+func Tun(t TB) Capability {
+	t.Helper()
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err == nil {
+		err = f.Close()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skipf("needs tun: %v", err)
+	}
+	return Capability{"tun", func() error { return err }}
 }
 
 // NFTables is a kernel that lets this process list nftables rules; no binary is needed.
