@@ -15,19 +15,36 @@ import (
 
 // Facts is one reading. Links stand in the order of their indexes, addresses
 // IPv4 first and by number, default routes by family, metric, table,
-// interface and gateway.
+// interface and gateway, local prefixes by number.
 type Facts struct {
 	Links    []Link
 	Defaults []DefaultRoute
+	// Own are the routes and rules that ipmasq has made.
+	Own Routing
+	// Connected are the networks of the main table that are reached directly.
+	Connected []Route
+	// Hops are the next hops of the other routes of all tables, each once, with
+	// the lowest metric that it has.
+	Hops []Hop
+	// ForeignRules are the rules of others that look at the mark, ForeignTables
+	// the tables with routes of others.
+	ForeignRules  []Rule
+	ForeignTables []TableOf
+	// Local are the IPv4 prefixes that the host takes for itself: its addresses,
+	// and what local routes add to them (ip-route(8), type local).
+	Local []netip.Prefix
 }
 
 // Link is one interface.
 type Link struct {
 	Name    string
 	Index   int
-	Up      bool   // set up by the administrator (IFF_UP)
-	Carrier bool   // and able to pass packets (IFF_LOWER_UP)
-	Master  string // the bridge, bond or VRF that it belongs to, or ""
+	Up      bool // set up by the administrator (IFF_UP)
+	Carrier bool // and able to pass packets (IFF_LOWER_UP)
+	// PointToPoint is a link with one other end, or one that resolves no
+	// addresses (IFF_POINTOPOINT, IFF_NOARP).
+	PointToPoint bool
+	Master       string // the bridge, bond or VRF that it belongs to, or ""
 	// Kind is the kernel's name for it: "bridge", "veth", "vlan", "wireguard";
 	// "device" for hardware and lo.
 	Kind      string
@@ -107,6 +124,7 @@ type DefaultRoute struct {
 	Metric    uint32 // lower is preferred
 	Table     int    // MainTable, or one that a rule or a VRF selects
 	Protocol  Protocol
+	OnLink    bool // Gateway is on the link, whatever other routes say
 }
 
 // Link finds a link by name.

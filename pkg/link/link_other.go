@@ -5,11 +5,17 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 )
 
 // Read needs Linux.
 func Read() (Facts, error) {
 	return Facts{}, fmt.Errorf("read links and routes: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Way needs Linux.
+func Way(to netip.Addr) (string, error) {
+	return "", fmt.Errorf("look up the route to %s: needs Linux: %w", to, errors.ErrUnsupported)
 }
 
 // OpenNetNS needs Linux.
@@ -20,4 +26,14 @@ func OpenNetNS(nameOrPath string) (*NetNS, error) {
 // Do needs Linux.
 func (n *NetNS) Do(func() error) error {
 	return fmt.Errorf("enter a network namespace: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Add needs Linux.
+func (r Routing) Add() error {
+	return fmt.Errorf("add routes: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Remove needs Linux.
+func (r Routing) Remove() error {
+	return fmt.Errorf("remove routes: needs Linux: %w", errors.ErrUnsupported)
 }

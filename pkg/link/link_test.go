@@ -44,3 +44,23 @@ func TestStrings(t *testing.T) {
 		}
 	}
 }
+
+func TestSameNetNS(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"1:4:7@x", "1:4:7@x", true},
+		{"1:4@x", "1:4@x", true},
+		{"1:4:7@x", "1:4@x", true},
+		{"1:4:7@x", "1:4:8@x", false},
+		{"1:4:7@x", "1:4:7@y", false},
+		{"1:4:7@x", "2:4:7@x", false},
+		{"1:4:7@x", "1:5@x", false},
+		{"", "1:4:7@x", false},
+	} {
+		if SameNetNS(c.a, c.b) != c.want || SameNetNS(c.b, c.a) != c.want {
+			t.Errorf("%q and %q: want %v", c.a, c.b, c.want)
+		}
+	}
+}

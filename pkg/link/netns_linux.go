@@ -41,7 +41,7 @@ func OpenNetNS(nameOrPath string) (*NetNS, error) {
 		file.Close()
 		return nil, fmt.Errorf("%s is not a network namespace: %w", path, ErrNoNetNS)
 	}
-	if n.id, err = identity(file); err != nil {
+	if n.id, err = n.identity(); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("identify network namespace %s: %w", path, err)
 	}
@@ -70,16 +70,34 @@ func openFailed(nameOrPath string, err error) error {
 	return fmt.Errorf("network namespace %q: %w; there are: %s", nameOrPath, ErrNoNetNS, strings.Join(names, ", "))
 }
 
-func identity(file *os.File) (string, error) {
+func (n *NetNS) identity() (string, error) {
 	var stat unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+	if err := unix.Fstat(int(n.file.Fd()), &stat); err != nil {
 		return "", err
 	}
 	boot, err := os.ReadFile(bootID)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d:%d@%s", stat.Ino, stat.Dev, strings.TrimSpace(string(boot))), nil
+	return fmt.Sprintf("%d:%d%s@%s", stat.Ino, stat.Dev, n.cookie(), strings.TrimSpace(string(boot))), nil
+}
+
+// cookie is the number, never given twice, that the kernel tells sockets in the
+// namespace (Linux 5.14); "" where it does not, or nobody can be in there.
+func (n *NetNS) cookie() (cookie string) {
+	_ = n.Do(func() error {
+		socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		number, err := unix.GetsockoptUint64(socket, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		if err == nil {
+			cookie = fmt.Sprintf(":%d", number)
+		}
+		return err
+	})
+	return cookie
 }
 
 // Do runs a function in the namespace. The function is locked to its OS

@@ -57,7 +57,7 @@ func TestDo(t *testing.T) {
 	if blue.ID() != byPath.ID() || blue.ID() == own.ID() {
 		t.Errorf("IDs: blue %s, by path %s, own %s", blue.ID(), byPath.ID(), own.ID())
 	}
-	if !regexp.MustCompile(`^\d+:\d+@[0-9a-f-]{36}$`).MatchString(blue.ID()) {
+	if !regexp.MustCompile(`^\d+:\d+:\d+@[0-9a-f-]{36}$`).MatchString(blue.ID()) {
 		t.Errorf("ID %q", blue.ID())
 	}
 

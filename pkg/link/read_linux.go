@@ -50,6 +50,8 @@ func Read() (Facts, error) {
 			Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0,
 			Master:  names[attrs.MasterIndex],
 			Kind:    l.Type(),
+
+			PointToPoint: attrs.RawFlags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0 && attrs.RawFlags&unix.IFF_LOOPBACK == 0,
 		})
 	}
 	for _, a := range addresses {
@@ -59,12 +61,13 @@ func Read() (Facts, error) {
 		}
 	}
 	for _, family := range []Family{IPv4, IPv6} {
-		routes, err := dump(func() ([]netlink.Route, error) { return defaultRoutes(handle, family) })
+		seen, err := dump(func() ([]routes, error) { return readRoutes(handle, family, names) })
 		if err != nil {
-			return Facts{}, fmt.Errorf("list %s default routes: %w", family, err)
+			return Facts{}, fmt.Errorf("list %s routes: %w", family, err)
 		}
-		for _, r := range routes {
-			facts.Defaults = append(facts.Defaults, toDefaults(r, family, names)...)
+		facts.add(seen[0], family)
+		if err := facts.addRules(handle, family); err != nil {
+			return Facts{}, fmt.Errorf("list %s rules: %w", family, err)
 		}
 	}
 	facts.sort()
@@ -79,27 +82,6 @@ func dump[T any](list func() ([]T, error)) (found []T, err error) {
 		}
 	}
 	return found, err
-}
-
-// defaultRoutes keeps nothing but default routes of a dump that may hold a
-// million.
-func defaultRoutes(handle *netlink.Handle, family Family) ([]netlink.Route, error) {
-	number := netlink.FAMILY_V4
-	if family == IPv6 {
-		number = netlink.FAMILY_V6
-	}
-	var routes []netlink.Route
-	// A filter on the unspecified table is all tables; none is the main one.
-	anyTable := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	err := handle.RouteListFilteredIter(number, anyTable, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
-		if r.Type == unix.RTN_UNICAST && r.Dst != nil && r.Dst.IP.IsUnspecified() {
-			if ones, _ := r.Dst.Mask.Size(); ones == 0 {
-				routes = append(routes, r)
-			}
-		}
-		return true
-	})
-	return routes, err
 }
 
 func toAddress(a netlink.Addr) (Address, bool) {
@@ -130,35 +112,7 @@ func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
 	}
 	addr, ok := netip.AddrFromSlice(n.IP)
 	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr, ones), ok
-}
-
-// toDefaults is one DefaultRoute for each next hop whose link has a name.
-func toDefaults(r netlink.Route, family Family, names map[int]string) []DefaultRoute {
-	hops := r.MultiPath
-	if len(hops) == 0 {
-		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}
-	}
-	var routes []DefaultRoute
-	for _, hop := range hops {
-		name, known := names[hop.LinkIndex]
-		if !known {
-			continue
-		}
-		gateway, _ := netip.AddrFromSlice(hop.Gw)
-		if via, ok := hop.Via.(*netlink.Via); ok && via != nil {
-			gateway, _ = netip.AddrFromSlice(via.Addr)
-		}
-		routes = append(routes, DefaultRoute{
-			Family:    family,
-			Interface: name,
-			Gateway:   gateway,
-			Metric:    uint32(r.Priority),
-			Table:     r.Table,
-			Protocol:  Protocol(r.Protocol),
-		})
-	}
-	return routes
+	return netip.PrefixFrom(addr.Unmap(), ones), ok
 }
 
 // sort gives the order that Facts promises.
@@ -173,5 +127,8 @@ func (f *Facts) sort() {
 	slices.SortFunc(f.Defaults, func(a, b DefaultRoute) int {
 		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Table, b.Table),
 			cmp.Compare(a.Interface, b.Interface), a.Gateway.Compare(b.Gateway), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	slices.SortFunc(f.Local, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 }

@@ -83,6 +83,8 @@ func TestRead(t *testing.T) {
 	must(t, netlink.RouteAdd(&netlink.Route{Dst: any4, Type: unix.RTN_UNREACHABLE, Priority: 999}))
 	route(netlink.Route{Dst: any6, LinkIndex: veth, Gw: net.ParseIP("2001:db8::ff"), Protocol: unix.RTPROT_RA, Priority: 1024})
 	must(t, netlink.RouteAdd(&netlink.Route{Dst: any6, Type: unix.RTN_UNREACHABLE, Priority: 9999}))
+	must(t, netlink.LinkSetARPOff(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: bridge}}))
+	must(t, netlink.RouteAdd(&netlink.Route{Dst: network(t, "198.18.0.0/24"), LinkIndex: veth, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: unix.RT_SCOPE_HOST}))
 
 	facts, err := Read()
 	must(t, err)
@@ -99,11 +101,11 @@ func TestRead(t *testing.T) {
 	if l, ok := facts.Link("lan0"); !ok || l.Up || l.Carrier || l.Kind != "veth" || l.Master != "br0" {
 		t.Errorf("lan0: %+v", l)
 	}
-	if l, ok := facts.Link("br0"); !ok || !l.Up || l.Kind != "bridge" || l.Master != "" {
+	if l, ok := facts.Link("br0"); !ok || !l.Up || l.Kind != "bridge" || l.Master != "" || !l.PointToPoint {
 		t.Errorf("br0: %+v", l)
 	}
 	wan, ok := facts.Link("wan0")
-	if !ok || !wan.Up || wan.Carrier {
+	if !ok || !wan.Up || wan.Carrier || wan.PointToPoint {
 		t.Errorf("wan0: %+v", wan)
 	}
 	wantAddresses := []Address{
@@ -117,14 +119,18 @@ func TestRead(t *testing.T) {
 	if !reflect.DeepEqual(wan.Addresses, wantAddresses) {
 		t.Errorf("addresses %+v\nwant      %+v", wan.Addresses, wantAddresses)
 	}
+	wantLocal := []netip.Prefix{prefix("192.0.2.1/32"), prefix("198.18.0.0/24"), prefix("203.0.113.7/32"), prefix("203.0.113.9/32")}
+	if !reflect.DeepEqual(facts.Local, wantLocal) {
+		t.Errorf("local %v\nwant  %v", facts.Local, wantLocal)
+	}
 	wantDefaults := []DefaultRoute{
-		{IPv4, "wan0", addr("203.0.113.2"), 0, MainTable, ProtocolStatic},
-		{IPv4, "br0", netip.Addr{}, 0, 1000, ProtocolBoot},
-		{IPv4, "wan0", addr("203.0.113.1"), 100, MainTable, ProtocolDHCP},
-		{IPv4, "wan0", addr("2001:db8::ff"), 300, MainTable, ProtocolBoot},
-		{IPv4, "wan0", addr("203.0.113.3"), 400, MainTable, ProtocolStatic},
-		{IPv4, "wan0", addr("203.0.113.4"), 400, MainTable, ProtocolStatic},
-		{IPv6, "wan0", addr("2001:db8::ff"), 1024, MainTable, ProtocolRA},
+		{Family: IPv4, Interface: "wan0", Gateway: addr("203.0.113.2"), Metric: 0, Table: MainTable, Protocol: ProtocolStatic},
+		{Family: IPv4, Interface: "br0", Gateway: netip.Addr{}, Metric: 0, Table: 1000, Protocol: ProtocolBoot},
+		{Family: IPv4, Interface: "wan0", Gateway: addr("203.0.113.1"), Metric: 100, Table: MainTable, Protocol: ProtocolDHCP},
+		{Family: IPv4, Interface: "wan0", Gateway: addr("2001:db8::ff"), Metric: 300, Table: MainTable, Protocol: ProtocolBoot},
+		{Family: IPv4, Interface: "wan0", Gateway: addr("203.0.113.3"), Metric: 400, Table: MainTable, Protocol: ProtocolStatic},
+		{Family: IPv4, Interface: "wan0", Gateway: addr("203.0.113.4"), Metric: 400, Table: MainTable, Protocol: ProtocolStatic},
+		{Family: IPv6, Interface: "wan0", Gateway: addr("2001:db8::ff"), Metric: 1024, Table: MainTable, Protocol: ProtocolRA},
 	}
 	if !reflect.DeepEqual(facts.Defaults, wantDefaults) {
 		t.Errorf("defaults %+v\nwant     %+v", facts.Defaults, wantDefaults)

@@ -1,0 +1,127 @@
+package link
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// routes is what is kept of one family's routes, of which there may be a
+// million.
+type routes struct {
+	defaults       []DefaultRoute
+	own, connected []Route
+	hops           map[Hop]uint32 // without a metric, to the lowest
+	foreign        map[int]bool
+	local          []netip.Prefix
+}
+
+func number(family Family) int {
+	if family == IPv6 {
+		return netlink.FAMILY_V6
+	}
+	return netlink.FAMILY_V4
+}
+
+// readRoutes looks at the routes of all tables. The answer is one value, as a
+// list for dump.
+func readRoutes(handle *netlink.Handle, family Family, names map[int]string) ([]routes, error) {
+	seen := routes{hops: map[Hop]uint32{}, foreign: map[int]bool{}}
+	// A filter on the unspecified table is all tables; none is the main one.
+	anyTable := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+	err := handle.RouteListFilteredIter(number(family), anyTable, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+		switch to, ok := toPrefix(r.Dst); {
+		case r.Type == unix.RTN_UNICAST:
+			seen.add(r, family, names)
+		case r.Type == unix.RTN_LOCAL && family == IPv4 && ok:
+			seen.local = append(seen.local, to)
+		}
+		return true
+	})
+	return []routes{seen}, err
+}
+
+func (s *routes) add(r netlink.Route, family Family, names map[int]string) {
+	if r.Protocol != netlink.RouteProtocol(ProtocolOwn) {
+		s.foreign[r.Table] = true
+	}
+	to, ok := toPrefix(r.Dst)
+	if !ok {
+		return
+	}
+	hops := r.MultiPath
+	if len(hops) == 0 {
+		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
+	}
+	for _, hop := range hops {
+		name, known := names[hop.LinkIndex]
+		if !known {
+			continue
+		}
+		gateway, _ := netip.AddrFromSlice(hop.Gw)
+		if via, ok := hop.Via.(*netlink.Via); ok && via != nil {
+			gateway, _ = netip.AddrFromSlice(via.Addr)
+		}
+		gateway = gateway.Unmap()
+		onLink := hop.Flags&int(netlink.FLAG_ONLINK) != 0
+		route := Route{Family: family, Table: r.Table, To: to, Gateway: gateway, OnLink: onLink, Interface: name}
+		switch {
+		case r.Protocol == netlink.RouteProtocol(ProtocolOwn):
+			s.own = append(s.own, route)
+		case to.Bits() == 0:
+			s.defaults = append(s.defaults, DefaultRoute{
+				Family: family, Interface: name, Gateway: gateway, Metric: uint32(r.Priority),
+				Table: r.Table, Protocol: Protocol(r.Protocol), OnLink: onLink,
+			})
+		case gateway.IsValid():
+			h := Hop{Family: family, Interface: name, Gateway: gateway, OnLink: onLink}
+			if metric, known := s.hops[h]; !known || uint32(r.Priority) < metric {
+				s.hops[h] = uint32(r.Priority)
+			}
+		case r.Table == MainTable:
+			s.connected = append(s.connected, route)
+		}
+	}
+}
+
+func (f *Facts) add(s routes, family Family) {
+	f.Defaults = append(f.Defaults, s.defaults...)
+	f.Own.Routes = append(f.Own.Routes, s.own...)
+	f.Connected = append(f.Connected, s.connected...)
+	f.Local = append(f.Local, s.local...)
+	for h, metric := range s.hops {
+		h.Metric = metric
+		f.Hops = append(f.Hops, h)
+	}
+	slices.SortFunc(f.Hops, func(a, b Hop) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Metric, b.Metric),
+			cmp.Compare(a.Interface, b.Interface), a.Gateway.Compare(b.Gateway))
+	})
+	for _, table := range slices.Sorted(maps.Keys(s.foreign)) {
+		f.ForeignTables = append(f.ForeignTables, TableOf{family, table})
+	}
+}
+
+func (f *Facts) addRules(handle *netlink.Handle, family Family) error {
+	rules, err := dump(func() ([]netlink.Rule, error) { return handle.RuleList(number(family)) })
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		rule := Rule{Family: family, Priority: max(r.Priority, 0), Mark: r.Mark, Table: r.Table}
+		if r.Mask != nil {
+			rule.Mask = *r.Mask
+		}
+		switch {
+		case r.Protocol == uint8(ProtocolOwn):
+			f.Own.Rules = append(f.Own.Rules, rule)
+		case rule.Mask != 0:
+			f.ForeignRules = append(f.ForeignRules, rule)
+		}
+	}
+	return nil
+}
