@@ -11,17 +11,22 @@ import (
 // Message types and attributes of linux/netfilter/nfnetlink_conntrack.h. The
 // library keeps its own to itself, and its Delete leaves out the ID.
 const (
-	ctGet      = 1 // IPCTNL_MSG_CT_GET
-	ctDelete   = 2 // IPCTNL_MSG_CT_DELETE
-	ctGetStats = 5 // IPCTNL_MSG_CT_GET_STATS
+	ctGet         = 1 // IPCTNL_MSG_CT_GET
+	ctDelete      = 2 // IPCTNL_MSG_CT_DELETE
+	ctGetStatsCPU = 4 // IPCTNL_MSG_CT_GET_STATS_CPU
+	ctGetStats    = 5 // IPCTNL_MSG_CT_GET_STATS
 
 	ctaStatsEntries = 1 // CTA_STATS_GLOBAL_ENTRIES
 
-	ctaTupleReply = 2  // CTA_TUPLE_REPLY
-	ctaStatus     = 3  // CTA_STATUS
-	ctaID         = 12 // CTA_ID
-	ctaZone       = 18 // CTA_ZONE
-	ctaStatusMask = 26 // CTA_STATUS_MASK
+	ctaStatsInsertFailed = 9  // CTA_STATS_INSERT_FAILED
+	ctaStatsDrop         = 10 // CTA_STATS_DROP
+
+	ctaTupleOriginal = 1  // CTA_TUPLE_ORIG
+	ctaTupleReply    = 2  // CTA_TUPLE_REPLY
+	ctaStatus        = 3  // CTA_STATUS
+	ctaID            = 12 // CTA_ID
+	ctaZone          = 18 // CTA_ZONE
+	ctaStatusMask    = 26 // CTA_STATUS_MASK
 
 	ctaTupleIP    = 1 // CTA_TUPLE_IP
 	ctaTupleProto = 2 // CTA_TUPLE_PROTO

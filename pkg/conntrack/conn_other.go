@@ -27,3 +27,13 @@ func (*Conn) Translated(func(Flow) bool) error {
 func (*Conn) Delete(f Flow) error {
 	return fmt.Errorf("delete connection %s: needs Linux: %w", f, errors.ErrUnsupported)
 }
+
+// Failures needs Linux.
+func (*Conn) Failures() (Failures, error) {
+	return Failures{}, fmt.Errorf("read the statistics of connection tracking: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Sources needs Linux.
+func Sources(func(Flow) bool) error {
+	return fmt.Errorf("list connections with a translated source: needs Linux: %w", errors.ErrUnsupported)
+}

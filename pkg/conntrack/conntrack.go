@@ -62,6 +62,17 @@ type Flow struct {
 	ID       uint32        // the kernel's; Delete needs it
 }
 
+// Failures counts what connection tracking could not do since the namespace was
+// made, in flows. Each wraps at 2^32 for a processor.
+type Failures struct {
+	// Inserts are flows that were not taken in because another one had their
+	// addresses and ports: none was free for a translation, or two packets that
+	// arrived together raced.
+	Inserts uint64
+	// Drops are packets that were dropped because their flow was not taken in.
+	Drops uint64
+}
+
 // SNAT is whether the source of the connection is translated.
 func (f Flow) SNAT() bool { return f.Status&StatusSNAT != 0 }
 
