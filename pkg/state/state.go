@@ -7,6 +7,8 @@
 //	state.json               the State, one JSON object with format_version
 //	policy-<16 hex>.gz       one policy's sources; the name is the start of its
 //	                         digest, the content what the digest is made of
+//	rules                    what was last read back of the kernel, which spares
+//	                         reading it again; believed only while it fits
 //	lock                     flock(2)ed by whoever changes anything; its text
 //	                         says who that is, and means nothing when unlocked
 //	<one of these>.tmp-<n>   being written; left behind by a process that was
@@ -78,6 +80,11 @@ type Sysctl struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
 	After  string `json:"after"`
+	// Policy is one that goes back as soon as no policy says its value.
+	Policy bool `json:"policy,omitempty"`
+	// Last is After of the apply before, while After is not known to have been
+	// written.
+	Last string `json:"last,omitempty"`
 }
 
 // onDisk is state.json.

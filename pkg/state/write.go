@@ -103,6 +103,10 @@ func (d *Dir) Remove() error {
 	if err := syncDir(d.path); err != nil {
 		return writeFailed("sync the state folder", d.path, err)
 	}
+	rules := filepath.Join(d.path, rulesName)
+	if err := os.Remove(rules); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return writeFailed("remove", rules, err)
+	}
 	if err := d.dropPolicies(nil); err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (d *Dir) Remove() error {
 func (d *Dir) sweep(prefix string) error {
 	return d.removeMatching(func(name string) bool {
 		return strings.HasPrefix(name, prefix) && strings.Contains(name, temporary) &&
-			(strings.HasPrefix(name, stateName) || strings.HasPrefix(name, policyPrefix))
+			(strings.HasPrefix(name, stateName) || strings.HasPrefix(name, policyPrefix) || strings.HasPrefix(name, rulesName))
 	})
 }
 
