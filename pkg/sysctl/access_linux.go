@@ -57,6 +57,17 @@ func Writable(name string) error {
 	return file.Close()
 }
 
+// Fixed says whether the kernel shows a sysctl to this network namespace and
+// lets nobody in it write it, as some that belong to the whole machine.
+func Fixed(name string) bool {
+	path, err := Path(name)
+	if err != nil {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(root, path))
+	return err == nil && info.Mode().Perm()&0o222 == 0
+}
+
 // children lists what stands in a folder of /proc/sys, in name order.
 func children(dir string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(root, dir))

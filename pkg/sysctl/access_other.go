@@ -20,4 +20,7 @@ func Set(name, _ string) error { return needsLinux("write", name) }
 // Writable needs Linux.
 func Writable(name string) error { return needsLinux("open for writing", name) }
 
+// Fixed needs Linux.
+func Fixed(string) bool { return false }
+
 func children(dir string) ([]string, error) { return nil, needsLinux("list", dir) }

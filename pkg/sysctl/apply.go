@@ -64,7 +64,7 @@ func Restore(remembered []Change) (restored, kept []Change, err error) {
 	ours := make(map[string]bool, len(remembered))
 	for _, change := range remembered {
 		value, there := found[change.Name]
-		ours[change.Name] = there && (value == tidy(change.After) || value == tidy(change.Before))
+		ours[change.Name] = there && change.Ours(value)
 	}
 	for i := len(remembered) - 1; i >= 0; i-- {
 		change := remembered[i]

@@ -16,15 +16,35 @@ type Forwarding struct {
 	IPv4, IPv6 bool
 }
 
-// Change is one sysctl that forwarding touches. Name is in slash form.
+// Change is one sysctl that is touched. Name is in slash form.
 //
 // Where Before and After are the same there is nothing to write now: it is
-// remembered because turning forwarding off again would overwrite it.
+// remembered because turning forwarding off again would overwrite it, or is no
+// longer to be remembered.
 type Change struct {
 	Name   string
 	Before string
 	After  string
 	Why    string
+	Kind   Kind
+	// Last is what an earlier apply had written, of a change that may have been
+	// killed before it wrote After; else "".
+	Last string
+}
+
+// Kind says how long a change lasts.
+type Kind uint8
+
+// The kinds of change.
+const (
+	Forwards Kind = iota // forwarding needs it: until delete
+	Sets                 // the policy says the value: as long as it does
+	Releases             // it no longer does
+)
+
+// Ours says whether a value is one that ipmasq has written, or found.
+func (c Change) Ours(value string) bool {
+	return value == tidy(c.After) || value == tidy(c.Before) || c.Last != "" && value == tidy(c.Last)
 }
 
 // Writes is whether applying the change writes anything.
@@ -80,8 +100,8 @@ func switchChanges(name, why string, links []string) ([]Change, error) {
 		case err != nil:
 			return nil, err
 		case value == "1":
-			changes = append(changes, Change{acceptRA, value, "2",
-				"forwarding would drop the default route that a router advertises on " + link})
+			changes = append(changes, Change{Name: acceptRA, Before: value, After: "2",
+				Why: "forwarding would drop the default route that a router advertises on " + link})
 		}
 	}
 	effects, err := sideEffects(name)
@@ -90,11 +110,11 @@ func switchChanges(name, why string, links []string) ([]Change, error) {
 	}
 	for _, effect := range effects {
 		if effect.on != "" && effect.now != effect.off {
-			changes = append(changes, Change{effect.name, effect.now, effect.on,
-				"turning " + name + " off again overwrites it"})
+			changes = append(changes, Change{Name: effect.name, Before: effect.now, After: effect.on,
+				Why: "turning " + name + " off again overwrites it"})
 		}
 	}
-	return append(changes, Change{name, now, "1", why}), nil
+	return append(changes, Change{Name: name, Before: now, After: "1", Why: why}), nil
 }
 
 // effect is a sysctl that the kernel writes when a forwarding switch is
