@@ -27,6 +27,9 @@ type Backend interface {
 	// Have reads what of ours is in the kernel; an empty snapshot where
 	// nothing is.
 	Have(context.Context) (*plan.Snapshot, error)
+	// HaveAfter is Have right after a commit of changes. What the commit had no
+	// hand in need not be read where nobody else has committed since.
+	HaveAfter(ctx context.Context, changes *plan.Changes) (*plan.Snapshot, error)
 	// Commit carries the changes out whole or not at all, provided that the
 	// kernel still is of the generation of changes.From (ErrStale if not). A
 	// dry run has the kernel check them and changes nothing.

@@ -88,7 +88,7 @@ func (c *compiler) postrouting(forwards *forwards) {
 func (c *compiler) masquerade(ch *ruleset.Chain, m *policy.Masquerade, when []alternative) {
 	o := masqueradeOrigin(m)
 	counter := c.counter("masquerade_"+m.Name, o)
-	do := ruleset.Action{Kind: ruleset.Masquerade, Random: m.PortSelection == policy.Random, FullyRandom: m.PortSelection == policy.FullyRandom}
+	do := ruleset.Action{Kind: ruleset.Masquerade, NAT: ruleset.NAT{Random: m.PortSelection == policy.Random, FullyRandom: m.PortSelection == policy.FullyRandom}}
 	if m.OutsidePorts == nil {
 		c.entryRules(ch, o, when, counter, do)
 		return
@@ -96,7 +96,7 @@ func (c *compiler) masquerade(ch *ruleset.Chain, m *policy.Masquerade, when []al
 	// A range of ports is for protocols that have ports, and nft(8) wants to
 	// see which; what else matches is translated without a range.
 	ranged := do
-	ranged.PortMin, ranged.PortMax = m.OutsidePorts.First, m.OutsidePorts.Last
+	ranged.NAT.PortMin, ranged.NAT.PortMax = m.OutsidePorts.First, m.OutsidePorts.Last
 	others := len(m.Protocols) == 0
 	for _, p := range m.Protocols {
 		others = others || !policy.HasPorts(p.Number)

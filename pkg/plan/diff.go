@@ -21,6 +21,7 @@ type Changes struct {
 	Chains   []ChainChange
 	Sets     []SetChange
 	Counters []CounterChange
+	Objects  []ObjectChange
 
 	entries []EntryChange // once they were asked for
 }
@@ -49,7 +50,7 @@ type CounterChange struct {
 
 // Empty says whether there is nothing to do.
 func (c *Changes) Empty() bool {
-	return len(c.Chains) == 0 && len(c.Sets) == 0 && len(c.Counters) == 0
+	return len(c.Chains) == 0 && len(c.Sets) == 0 && len(c.Counters) == 0 && len(c.Objects) == 0
 }
 
 // Diff gives the changes that lead from one snapshot to the other. Both must
@@ -80,6 +81,7 @@ func Diff(from, to *Snapshot) *Changes {
 				c.Counters = append(c.Counters, CounterChange{kind, i, j})
 			}
 		})
+	c.Objects = diffObjects(from.Objects, to.Objects)
 	return c
 }
 
@@ -136,6 +138,11 @@ func sameRule(a, b *Rule) bool {
 	return a.Origin.Entry == b.Origin.Entry && bytes.Equal(a.Body, b.Body)
 }
 
+func sameOrigins(a, b *Snapshot) bool {
+	return len(a.Origins) == 0 && len(b.Origins) == 0 ||
+		len(a.Origins) >= len(b.Origins) && len(b.Origins) > 0 && &a.Origins[0] == &b.Origins[0]
+}
+
 func diffSet(from, to *Snapshot, i, j int) (SetChange, bool) {
 	if kind := presence(i, j); kind != Keep {
 		return SetChange{Kind: kind, From: i, To: j}, true
@@ -146,6 +153,9 @@ func diffSet(from, to *Snapshot, i, j int) (SetChange, bool) {
 	}
 	change := SetChange{From: i, To: j}
 	x, y := &a.Elements, &b.Elements
+	if x.is(y) && a.Origin.Entry == b.Origin.Entry && sameOrigins(from, to) {
+		return change, false // what was read back refers to what was wanted
+	}
 	k, l := 0, 0
 	for k < x.Len() || l < y.Len() {
 		order := 0

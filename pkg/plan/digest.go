@@ -33,6 +33,11 @@ func (s *Snapshot) Digest() string {
 	for i := range s.Counters {
 		d.text(s.Counters[i].Name)
 	}
+	d.number(len(s.Objects))
+	for i := range s.Objects {
+		d.text(s.Objects[i].String())
+		d.text(s.Objects[i].Attributes)
+	}
 	return hex.EncodeToString(d.hash.Sum(nil)[:16])
 }
 
@@ -54,6 +59,20 @@ func (d *digester) text(t string) {
 	d.hash.Write(d.scratch)
 }
 
+// uniform is the length of all records, 0 where they differ.
+func (e *Elements) uniform() int {
+	if e.Len() == 0 {
+		return 0
+	}
+	size := int(e.ends[0])
+	for i, end := range e.ends {
+		if int(end) != (i+1)*size {
+			return 0
+		}
+	}
+	return size
+}
+
 // elements hashes the records as they lie, then where each ends, then the
 // runs of elements that one entry has.
 func (d *digester) elements(s *Snapshot, set *Set) {
@@ -62,7 +81,9 @@ func (d *digester) elements(s *Snapshot, set *Set) {
 	d.number(len(e.records))
 	d.hash.Write(e.records)
 	const chunk = 1024
-	for i := 0; i < len(e.ends); i += chunk {
+	size := e.uniform()
+	d.number(size)
+	for i := 0; size == 0 && i < len(e.ends); i += chunk {
 		d.scratch = d.scratch[:0]
 		for _, end := range e.ends[i:min(i+chunk, len(e.ends))] {
 			d.scratch = binary.BigEndian.AppendUint32(d.scratch, end)

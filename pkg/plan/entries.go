@@ -49,6 +49,13 @@ func (c *Changes) tell() []EntryChange {
 			t.at(c.From.Counters[x.From].Origin)
 		}
 	}
+	for _, x := range c.Objects {
+		if x.To >= 0 {
+			t.at(c.To.Objects[x.To].Origin)
+		} else if o := &c.From.Objects[x.From]; o.Kind != Flowtable { // the kernel keeps no comment of these
+			t.at(o.Origin)
+		}
+	}
 	t.signs()
 	out := make([]EntryChange, 0, len(t.entries))
 	for _, e := range t.entries {
@@ -162,6 +169,9 @@ func (t *tally) known(s *Snapshot) map[string]bool {
 	for _, c := range s.Counters {
 		note(c.Origin.Entry)
 	}
+	for i := range s.Objects {
+		note(s.Objects[i].Origin.Entry)
+	}
 	used := make([]bool, len(s.Origins))
 	for _, set := range s.Sets {
 		for _, o := range set.Elements.origins {
@@ -170,9 +180,12 @@ func (t *tally) known(s *Snapshot) map[string]bool {
 			}
 		}
 	}
+	last := ""
 	for i, u := range used {
-		if u {
-			note(s.Origins[i].Entry)
+		// The lines of a file have an origin each, all of one entry.
+		if u && s.Origins[i].Entry != last {
+			last = s.Origins[i].Entry
+			note(last)
 		}
 	}
 	return out
@@ -182,10 +195,10 @@ func (t *tally) known(s *Snapshot) map[string]bool {
 // all entries stand on.
 func structural(entry string) bool {
 	switch entry {
-	case "ipmasq", "zones", "invalid", "port_forward":
+	case "ipmasq", "zones", "invalid", "invalid input", "closed redirect ports", "port_forward", "redirect", "one_to_one", "helpers", "timeouts", "antispoof", "symmetric", "synproxy":
 		return true
 	}
-	return strings.HasPrefix(entry, "zone ")
+	return strings.HasPrefix(entry, "zone ") || strings.HasPrefix(entry, "antispoof ")
 }
 
 // Name is the entry's name, or what to call rules that name none, because

@@ -59,6 +59,14 @@ func TestDiff(t *testing.T) {
 			}
 		}
 	}
+	objects := func(list ...string) side {
+		return func(s *Snapshot) {
+			for _, o := range list {
+				f := strings.Fields(o)
+				s.Objects = append(s.Objects, Object{Kind: ObjectKind(f[0] + " " + f[1]), Name: f[2], Attributes: f[3]})
+			}
+		}
+	}
 	for _, c := range []struct {
 		name     string
 		from, to side
@@ -85,6 +93,10 @@ func TestDiff(t *testing.T) {
 		{"attributes", elements("x", "aa"), elements("y", "aa"), "set s 3 [] []"},
 		{"new set", chains(), elements("", "aa"), "set s 1 [] []"},
 		{"old set", elements("", "aa"), chains(), "set s 2 [] []"},
+		{"same objects", objects("ct helper ftp x", "ct timeout a y"), objects("ct timeout a y", "ct helper ftp x"), ""},
+		{"objects", objects("ct helper a x", "ct helper b x"), objects("ct helper b x", "ct helper c x"), "ct helper a 2, ct helper c 1"},
+		{"another object", objects("ct timeout a x"), objects("ct timeout a y"), "ct timeout a 3"},
+		{"another kind of object", objects("ct helper a x"), objects("ct timeout a x"), "ct helper a 2, ct timeout a 1"},
 		{"counters", counters("a", "b"), counters("b", "c"), "counter a 2, counter c 1"},
 	} {
 		from, to := &Snapshot{}, &Snapshot{}
@@ -129,6 +141,13 @@ func told(c *Changes) string {
 		}
 		out = append(out, fmt.Sprintf("counter %s %d", s.Counters[i].Name, x.Kind))
 	}
+	for _, x := range c.Objects {
+		s, i := c.To, x.To
+		if i < 0 {
+			s, i = c.From, x.From
+		}
+		out = append(out, fmt.Sprintf("%s %d", &s.Objects[i], x.Kind))
+	}
 	return strings.Join(out, ", ")
 }
 
@@ -149,6 +168,14 @@ func TestEntries(t *testing.T) {
 	}
 	from.Counters = []Counter{{Name: "old", Origin: ruleset.Origin{Entry: "masquerade old"}}}
 	to.Counters = []Counter{{Name: "young", Origin: at("masquerade young", 2)}}
+	from.Objects = []Object{
+		{Kind: CtTimeout, Name: "t", Attributes: "x", Origin: ruleset.Origin{Entry: "masquerade t"}},
+		{Kind: Flowtable, Name: "fast"}, // of which the kernel keeps no entry
+	}
+	to.Objects = []Object{
+		{Kind: CtTimeout, Name: "t", Attributes: "y", Origin: at("masquerade t", 3)},
+		{Kind: CtHelper, Name: "ftp", Origin: at("masquerade h", 4)},
+	}
 	from.Normalize()
 	to.Normalize()
 	c := Diff(from, to)
@@ -158,6 +185,8 @@ func TestEntries(t *testing.T) {
 	}
 	want := []string{
 		"+ masquerade young policy.yaml:2:3 () false",
+		"~ masquerade t policy.yaml:3:3 () false",
+		"+ masquerade h policy.yaml:4:3 () false",
 		"+ zones policy.yaml:5:3 (1 rule) true",
 		"+ forward new policy.yaml:6:3 (1 rule) false",
 		"~ forward b policy.yaml:9:3 (1 rule in, 1 out) false",
@@ -170,7 +199,7 @@ func TestEntries(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if s := c.Summary(); s != "3 to add, 3 to change, 2 to remove" {
+	if s := c.Summary(); s != "4 to add, 4 to change, 2 to remove" {
 		t.Errorf("summary %q", s)
 	}
 }

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Chains     []Chain // by name
 	Sets       []*Set  // by name
 	Counters   []Counter
+	Objects    []Object // by kind and name
 	// Origins are the entries that elements refer to by index. On the side
 	// that was read they have no place.
 	Origins []ruleset.Origin
@@ -31,7 +32,7 @@ type Snapshot struct {
 
 // Empty says whether there is nothing of ours at all.
 func (s *Snapshot) Empty() bool {
-	return len(s.Chains) == 0 && len(s.Sets) == 0 && len(s.Counters) == 0
+	return len(s.Chains) == 0 && len(s.Sets) == 0 && len(s.Counters) == 0 && len(s.Objects) == 0
 }
 
 // Chain is a chain with its rules in order. Attributes tell everything but
@@ -143,6 +144,11 @@ func (e *Elements) Find(key []byte) int {
 	return -1
 }
 
+// is says whether these are the very same elements, not only equal ones.
+func (e *Elements) is(x *Elements) bool {
+	return e.Len() > 0 && e.Len() == x.Len() && &e.ends[0] == &x.ends[0] && &e.origins[0] == &x.origins[0]
+}
+
 // Rebase makes origins that count from 0 count from base.
 func (e *Elements) Rebase(base uint32) {
 	for i, o := range e.origins {
@@ -199,6 +205,7 @@ func (s *Snapshot) Normalize() {
 	sort.Slice(s.Chains, func(i, j int) bool { return s.Chains[i].Name < s.Chains[j].Name })
 	sort.Slice(s.Sets, func(i, j int) bool { return s.Sets[i].Name < s.Sets[j].Name })
 	sort.Slice(s.Counters, func(i, j int) bool { return s.Counters[i].Name < s.Counters[j].Name })
+	sortObjects(s.Objects)
 	for _, set := range s.Sets {
 		set.Elements.Sort()
 	}

@@ -21,18 +21,22 @@ const (
 	CtDir            // ct_dir, 1 byte
 	FibAddrType      // fib_addrtype, 4 bytes
 	HopLimit         // a hop limit, 1 byte
+	Mark             // mark, 4 bytes
+	TCPFlags         // tcp_flag, 1 byte
+	Number           // what Pick chooses, 4 bytes
+	Boolean          // boolean, 4 bytes
 )
 
 // Size is the length of a value in bytes.
 func (t Type) Size() int {
 	switch t {
-	case IPv4Addr, IfIndex, CtState, CtStatus, FibAddrType:
+	case IPv4Addr, IfIndex, CtState, CtStatus, FibAddrType, Mark, Number, Boolean:
 		return 4
 	case IPv6Addr, IfName:
 		return 16
 	case InetService:
 		return 2
-	case InetProto, ICMPType, ICMPv6Type, NFProto, CtDir, HopLimit:
+	case InetProto, ICMPType, ICMPv6Type, NFProto, CtDir, HopLimit, TCPFlags:
 		return 1
 	}
 	return 0
@@ -68,13 +72,35 @@ const (
 	FibSaddrType                 // kind of the source address
 	FibSaddrOifType              // the same, seen from the interface it leaves by alone
 	IP6HopLimit                  // IPv6 hop limit; in forward a router has counted it down already
+	MetaMark                     // mark of the packet
+	CtMark                       // mark of the flow
+	TCPFlagsField                // TCP flags, a bit field
+	CtOrigIPSaddr                // IPv4 source that the flow first had
+	CtOrigIPDaddr                // IPv4 destination that the flow first had
+	CtOrigIP6Saddr               // the same of IPv6
+	CtOrigIP6Daddr
+	CtReplyIPDaddr  // IPv4 destination of answers before they are translated back
+	CtReplyIP6Daddr // the same of IPv6
+	FibSaddrIif     // 1: the way back to the source leaves by the interface it came in by; 0: it does not
+	FibDaddrOIfName // name of the interface that the way to the destination leaves by, as far as it is known before routing
+	FibSaddrOIfName // name of the interface that the way back to the source leaves by
 )
 
 // Type is the type of the field's values.
 func (f Field) Type() Type {
 	switch f {
-	case IIfName, OIfName:
+	case IIfName, OIfName, FibDaddrOIfName, FibSaddrOIfName:
 		return IfName
+	case MetaMark, CtMark:
+		return Mark
+	case TCPFlagsField:
+		return TCPFlags
+	case CtOrigIPSaddr, CtOrigIPDaddr, CtReplyIPDaddr:
+		return IPv4Addr
+	case CtOrigIP6Saddr, CtOrigIP6Daddr, CtReplyIP6Daddr:
+		return IPv6Addr
+	case FibSaddrIif:
+		return Boolean
 	case IP6HopLimit:
 		return HopLimit
 	case IIf:
@@ -116,12 +142,28 @@ const (
 
 // Bits of the conntrack status (enum ip_conntrack_status).
 const (
-	CtSNAT = 1 << 4
-	CtDNAT = 1 << 5
+	CtConfirmed = 1 << 3 // a packet of the flow has passed before
+	CtSNAT      = 1 << 4
+	CtDNAT      = 1 << 5
 )
 
-// CtReply is the direction of an answer.
-const CtReply = 1
+// Bits of the TCP flags.
+const (
+	TCPFin = 1 << 0
+	TCPSyn = 1 << 1
+	TCPRst = 1 << 2
+	TCPAck = 1 << 4
+)
 
-// RTNLocal is the address type of the host's own addresses (rtnetlink.h).
-const RTNLocal = 2
+// The directions of a packet in its flow.
+const (
+	CtOriginal = 0
+	CtReply    = 1
+)
+
+// Kinds of addresses (rtnetlink.h).
+const (
+	RTNLocal     = 2 // the host's own
+	RTNBroadcast = 3
+	RTNMulticast = 5
+)

@@ -7,7 +7,10 @@
 // vocabulary in which a packet's properties have names; see nft(8).
 package ruleset
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Place is where in the policy an object comes from.
 type Place struct {
@@ -39,6 +42,10 @@ type Ruleset struct {
 	Chains   []*Chain
 	Sets     []*Set
 	Counters []*Counter
+	// Helpers, Timeouts and Flowtables are what statements refer to by name.
+	Helpers    []*Helper
+	Timeouts   []*Timeout
+	Flowtables []*Flowtable
 	// Origins are the entries that elements refer to by index.
 	Origins []Origin
 }
@@ -67,6 +74,8 @@ type ChainType string
 const (
 	TypeFilter ChainType = "filter"
 	TypeNAT    ChainType = "nat"
+	// TypeRoute is for the output hook: what changes the mark is routed again.
+	TypeRoute ChainType = "route"
 )
 
 // HookPoint is a netfilter hook, by its number in uapi/linux/netfilter.h.
@@ -86,13 +95,16 @@ func (h HookPoint) String() string {
 	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
 }
 
-// Rule is a conjunction of matches, then a count, then an action.
+// Rule is a conjunction of matches, then statements in order, then a count,
+// then an action. A statement that limits is a match too: where it does not
+// hold, what stands behind it is not done.
 type Rule struct {
 	// ID is stable: the chain, the entry and a number among the rules that
 	// the entry has in this chain.
 	ID      string
 	Origin  Origin
 	Matches []Match
+	Do      []Statement
 	Counter string // a named counter, or ""
 	Action  Action
 }
@@ -108,12 +120,14 @@ type Op uint8
 
 // The operations. For all but In and NotIn there is one field.
 const (
-	Equal    Op = iota // the field begins with Value: the whole, or a prefix of Bits bits
-	NotEqual           // the opposite
-	Between            // Value <= field <= High
-	AnyOf              // a bit field has any bit of Value
-	In                 // the fields, concatenated, are an element of Set
-	NotIn              // the opposite
+	Equal     Op = iota // the field begins with Value: the whole, or a prefix of Bits bits
+	NotEqual            // the opposite
+	Between             // Value <= field <= High
+	AnyOf               // a bit field has any bit of Value
+	In                  // the fields, concatenated, are an element of Set
+	NotIn               // the opposite
+	Masked              // field & High == Value
+	NotMasked           // the opposite
 )
 
 // Match is one condition on a packet. A match on a field that the packet does
@@ -123,7 +137,7 @@ type Match struct {
 	Fields []Field
 	Op     Op
 	Value  []byte // in network byte order
-	High   []byte // with Between
+	High   []byte // with Between; with Masked and NotMasked the mask
 	Bits   int    // with Equal and NotEqual: how many leading bits; 0 means all
 	Set    string // with In and NotIn
 }
@@ -140,10 +154,13 @@ const (
 	Jump                         // go through Chain and come back
 	Goto                         // go through Chain and do not come back
 	Return                       // back to the calling chain
-	VerdictMap                   // look Fields up in Map, which says what to do; go on where it has no element
-	DNAT                         // new destination: To, or Fields looked up in Map; go on where it has no element
+	VerdictMap                   // look Fields (or what Pick chooses) up in Map, which says what to do; go on where it has no element
+	DNAT                         // new destination: NAT, or what is looked up in Map; go on where it has no element
 	SNATToDest                   // new source: the destination that the flow first had
-	Masquerade                   // new source: the address of the interface it leaves by
+	Masquerade                   // new source: the address of the interface it leaves by; ports as NAT says
+	SNAT                         // new source: NAT, or what is looked up in Map; go on where it has no element
+	Redirect                     // new destination: the host itself, the port of NAT, or the same port
+	Synproxy                     // answer the handshake in the place of the server, as Syn says
 )
 
 // Action is what happens to a packet that matched.
@@ -151,13 +168,41 @@ type Action struct {
 	Kind   ActionKind
 	Chain  string  // Jump, Goto
 	With   string  // Reject: "tcp reset", "port-unreachable" or "admin-prohibited"
-	Fields []Field // VerdictMap, DNAT
-	Map    string  // VerdictMap, DNAT
-	Family Family  // DNAT, SNATToDest
+	Fields []Field // VerdictMap, DNAT, SNAT: the key of Map
+	Pick   Pick    // VerdictMap, DNAT, SNAT: the key of Map is a number instead
+	Map    string  // VerdictMap, DNAT, SNAT
+	Family Family  // DNAT, SNATToDest, SNAT
+	NAT    NAT     // DNAT, SNAT, Masquerade, Redirect
+	Syn    Syn     // Synproxy
+}
 
-	PortMin, PortMax uint16 // Masquerade: outside ports; 0 means any
-	Random           bool   // Masquerade: choose the port at random
-	FullyRandom      bool   // Masquerade: by a random function of its own, not of the tuple
+// NAT is where a translation leads and how it chooses. With a Map, address and
+// ports come from there: its Data is an address, or an address and a port; of
+// ranges where the map's DataInterval is set. Ports may stand beside a map of
+// single addresses.
+type NAT struct {
+	Low, High        netip.Addr // zero where a map says it; equal for one address
+	PortMin, PortMax uint16     // 0: the port is kept where it is free
+	Random           bool       // choose the port at random
+	FullyRandom      bool       // by a random function of its own, not of the tuple
+	Persistent       bool       // one client keeps one address of the range
+	// Prefix keeps the host bits: the address's place in its own prefix is its
+	// place in Low to High, or in the range that a map gives.
+	Prefix bool
+}
+
+// Pick chooses one of Of numbers, 0 to Of-1, as the key of a map of the type
+// Number.
+type Pick struct {
+	Of     uint32  // 0: no choice is made
+	Fields []Field // the same number for the same values of these; empty: each in turn
+}
+
+// Syn is what a synproxy offers a client before it knows the server.
+type Syn struct {
+	MSS             uint16
+	WindowScale     uint8
+	SACK, Timestamp bool
 }
 
 // Family is an IP family by its number in NFPROTO_*.

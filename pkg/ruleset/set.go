@@ -16,7 +16,18 @@ type Set struct {
 	// Interval sets hold ranges; others hold single values and are hashed.
 	Interval bool
 	// Counted elements count the packets that hit them.
-	Counted  bool
+	Counted bool
+	// DataInterval maps give ranges: a value is the low ends of its fields, one
+	// behind the other and each padded, then the high ends. NewRangeMap makes them.
+	DataInterval bool
+	// Dynamic sets are filled by rules. Their elements are the kernel's, and not
+	// compared; at most Size of them, which must be told: a key that finds no
+	// room is a match that does not hold. Timeout is the seconds after which the
+	// kernel forgets a key that nothing came for: what rates are kept in has one,
+	// for nothing else would end there; 0 is never.
+	Dynamic  bool
+	Size     uint32
+	Timeout  uint32
 	Verdicts []Action // VerdictMap values: Accept, Drop, Jump or Goto
 
 	klen, dlen int
@@ -33,6 +44,16 @@ const NoOrigin = ^uint32(0)
 // because there may be a million.
 func NewSet(name string, key, data []Type) *Set {
 	return &Set{Name: name, Key: key, Data: data, klen: width(key), dlen: width(data)}
+}
+
+// NewRangeMap gives an empty map whose values are ranges.
+func NewRangeMap(name string, key, data []Type) *Set {
+	s := NewSet(name, key, data)
+	s.DataInterval, s.dlen = true, 0
+	for _, t := range data {
+		s.dlen += 2 * t.Padded()
+	}
+	return s
 }
 
 // width is the length of a value with these fields. A single field stands as

@@ -48,6 +48,11 @@ func apply(held *plan.Snapshot, changes *plan.Changes) (*plan.Snapshot, error) {
 			return nil, err
 		}
 	}
+	for _, o := range changes.Objects {
+		if err := a.object(o); err != nil {
+			return nil, err
+		}
+	}
 	a.next.Normalize()
 	return forget(a.next), nil
 }
@@ -80,6 +85,21 @@ func (a *applier) counter(c plan.CounterChange) error {
 		return &backend.Refused{Object: "counter " + name, Err: errNotThere}
 	}
 	a.next.Counters = slices.Delete(a.next.Counters, i, i+1)
+	return nil
+}
+
+func (a *applier) object(c plan.ObjectChange) error {
+	if c.From >= 0 {
+		old := &a.From.Objects[c.From]
+		i := slices.IndexFunc(a.next.Objects, func(x plan.Object) bool { return x.Kind == old.Kind && x.Name == old.Name })
+		if i < 0 {
+			return &backend.Refused{Object: old.String(), Err: errNotThere}
+		}
+		a.next.Objects = slices.Delete(a.next.Objects, i, i+1)
+	}
+	if c.To >= 0 {
+		a.next.Objects = append(a.next.Objects, a.To.Objects[c.To])
+	}
 	return nil
 }
 

@@ -57,6 +57,10 @@ func Run(t *testing.T, fresh func(*testing.T) backend.Backend) {
 		{"refused range", refusedRange},
 		{"refused verdict", refusedVerdict},
 		{"refused change", refusedChange},
+		{"objects", objects},
+		{"refused object", refusedObject},
+		{"dynamic sets", dynamicSets},
+		{"flowtables", flowtables},
 		{"random", random},
 		{"large", large},
 	} {
@@ -122,8 +126,23 @@ func (s *suite) apply(rs *ruleset.Ruleset) *plan.Changes {
 	want := s.want(rs)
 	changes := plan.Diff(s.have(), want)
 	s.commit(changes)
+	s.readBack(changes)
 	s.holds(want)
 	return changes
+}
+
+// readBack checks that after a commit HaveAfter says what Have says.
+func (s *suite) readBack(changes *plan.Changes) {
+	s.Helper()
+	after, err := s.HaveAfter(context.Background(), changes)
+	if err != nil {
+		s.Fatalf("read back: %v", err)
+	}
+	have := s.have()
+	s.same("read back", plan.Diff(after, have))
+	if after.Digest() != have.Digest() || after.Generation != have.Generation {
+		s.Errorf("read back %s of generation %d, and all is %s of %d", after.Digest(), after.Generation, have.Digest(), have.Generation)
+	}
 }
 
 // holds checks what is in the kernel.
@@ -148,6 +167,9 @@ func (s *suite) same(what string, c *plan.Changes) {
 	}
 	for _, x := range c.Chains {
 		s.Errorf("chain %+v", x)
+	}
+	for _, x := range c.Objects {
+		s.Errorf("object %+v", x)
 	}
 	for _, x := range c.Sets {
 		s.Errorf("set %d to %d, kind %d: %d removed, %d added", x.From, x.To, x.Kind, len(x.Removed), len(x.Added))

@@ -11,8 +11,9 @@ import (
 
 // body is what the fake keeps of a rule, as JSON.
 type body struct {
-	Matches []ruleset.Match `json:",omitempty"`
-	Counter string          `json:",omitempty"`
+	Matches []ruleset.Match     `json:",omitempty"`
+	Do      []ruleset.Statement `json:",omitempty"`
+	Counter string              `json:",omitempty"`
 	Action  ruleset.Action
 }
 
@@ -20,6 +21,9 @@ type body struct {
 type shape struct {
 	Key, Data         []ruleset.Type
 	Interval, Counted bool
+	Dynamic           bool   `json:",omitempty"`
+	Size, Timeout     uint32 `json:",omitempty"`
+	DataInterval      bool   `json:",omitempty"`
 	Comment           string
 }
 
@@ -69,7 +73,7 @@ func want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 			chain.Attributes = string(encode(c.Hook))
 		}
 		for _, r := range c.Rules {
-			b := encode(body{r.Matches, r.Counter, r.Action})
+			b := encode(body{r.Matches, r.Do, r.Counter, r.Action})
 			chain.Rules = append(chain.Rules, plan.Rule{Body: b, Origin: r.Origin})
 		}
 		s.Chains = append(s.Chains, chain)
@@ -77,6 +81,7 @@ func want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 	for _, c := range rs.Counters {
 		s.Counters = append(s.Counters, plan.Counter{Name: c.Name, Origin: c.Origin})
 	}
+	s.Objects = wantObjects(rs)
 	for _, set := range rs.Sets {
 		s.Sets = append(s.Sets, wantSet(set))
 	}
@@ -86,7 +91,7 @@ func want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 
 func wantSet(set *ruleset.Set) *plan.Set {
 	out := &plan.Set{Name: set.Name, Origin: set.Origin}
-	out.Attributes = string(encode(shape{set.Key, set.Data, set.Interval, set.Counted, set.Origin.Entry}))
+	out.Attributes = string(encode(shape{set.Key, set.Data, set.Interval, set.Counted, set.Dynamic, set.Size, set.Timeout, set.DataInterval, set.Origin.Entry}))
 	e := &out.Elements
 	e.KeyLen = set.KeyLen()
 	if set.Interval {
@@ -102,6 +107,23 @@ func wantSet(set *ruleset.Set) *plan.Set {
 			data = append([]byte{byte(set.Verdicts[i].Kind)}, set.Verdicts[i].Chain...)
 		}
 		e.Append(set.OriginAt(i), set.KeyAt(i), high, data)
+	}
+	return out
+}
+
+func wantObjects(rs *ruleset.Ruleset) []plan.Object {
+	var out []plan.Object
+	add := func(kind plan.ObjectKind, name string, o ruleset.Origin, attributes any) {
+		out = append(out, plan.Object{Kind: kind, Name: name, Attributes: string(encode(attributes)), Origin: o})
+	}
+	for _, h := range rs.Helpers {
+		add(plan.CtHelper, h.Name, h.Origin, ruleset.Helper{Helper: h.Helper, Protocol: h.Protocol, Family: h.Family})
+	}
+	for _, x := range rs.Timeouts {
+		add(plan.CtTimeout, x.Name, x.Origin, ruleset.Timeout{Protocol: x.Protocol, Family: x.Family, Policy: x.Policy})
+	}
+	for _, f := range rs.Flowtables {
+		add(plan.Flowtable, f.Name, f.Origin, ruleset.Flowtable{Priority: f.Priority, Devices: f.Devices, Hardware: f.Hardware})
 	}
 	return out
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
-// Everything is a ruleset with every kind of match, action, set and hook.
+// Everything is a ruleset with every kind of match, statement, action, set,
+// object and hook, but flowtables.
 func Everything() *ruleset.Ruleset {
 	s := newSample()
 	s.counter("masquerade_lan")
@@ -16,6 +17,11 @@ func Everything() *ruleset.Ruleset {
 	s.everyMap()
 	s.everyMatch()
 	s.everyAction()
+	s.everyObject()
+	s.everyStatement()
+	s.everyAddress()
+	s.everyMark()
+	s.everyTranslation()
 	slices.SortFunc(s.Sets, func(a, b *ruleset.Set) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Chains, func(a, b *ruleset.Chain) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Counters, func(a, b *ruleset.Counter) int { return strings.Compare(a.Name, b.Name) })
@@ -108,6 +114,7 @@ func (s *sample) everyMatch() {
 	one(ipv6(), equal(ruleset.IP6HopLimit, 255), equal(ruleset.L4Proto, 58), equal(ruleset.ICMPv6TypeField, 135))
 	one(anyOf(ruleset.CtStateField, ruleset.CtInvalid))
 	one(anyOf(ruleset.CtStatusField, ruleset.CtDNAT))
+	one(anyOf(ruleset.CtStatusField, ruleset.CtConfirmed))
 	one(equal(ruleset.CtDirection, ruleset.CtReply))
 	one(tcp(), equal(ruleset.CtOrigProtoDst, 0, 80))
 	one(equal(ruleset.FibDaddrType, 0, 0, 0, ruleset.RTNLocal))
@@ -142,6 +149,7 @@ func (s *sample) everyAction() {
 	output := s.chain("to_outside", hook(ruleset.Output))
 	s.rule(output, "output", accept())
 	pre := s.chain("before_routing", natHook(ruleset.Prerouting, -100))
+	s.rule(pre, "masquerade lan", drop(), equal(ruleset.FibSaddrOIfName, name("eth0")...), prefix(ruleset.FibDaddrOIfName, ruleset.NotEqual, 24, 'b', 'r', '-'))
 	s.rule(pre, "port_forward", dnat(ruleset.IPv4, "tcp4", ruleset.DstPort), ipv4(), tcp())
 	s.rule(pre, "port_forward", dnat(ruleset.IPv4, "keep4", ruleset.DstPort), ipv4(), tcp())
 	s.rule(pre, "port_forward", dnat(ruleset.IPv6, "tcp6", ruleset.IP6Daddr, ruleset.DstPort), ipv6(), tcp())
@@ -149,18 +157,32 @@ func (s *sample) everyAction() {
 	post := s.chain("after_routing", natHook(ruleset.Postrouting, 100))
 	s.rule(post, "hairpin", ruleset.Action{Kind: ruleset.SNATToDest, Family: ruleset.IPv4}, ipv4())
 	s.rule(post, "hairpin", ruleset.Action{Kind: ruleset.SNATToDest, Family: ruleset.IPv6}, ipv6())
-	masquerade := func(a ruleset.Action, m ...ruleset.Match) {
-		a.Kind = ruleset.Masquerade
-		s.rule(post, "masquerade lan", a, m...).Counter = "masquerade_lan"
+	masquerade := func(n ruleset.NAT, m ...ruleset.Match) {
+		s.rule(post, "masquerade lan", ruleset.Action{Kind: ruleset.Masquerade, NAT: n}, m...).Counter = "masquerade_lan"
 	}
-	masquerade(ruleset.Action{PortMin: 1000, PortMax: 2000, FullyRandom: true}, tcp())
-	masquerade(ruleset.Action{PortMin: 1000, PortMax: 2000}, tcp())
-	masquerade(ruleset.Action{PortMin: 1000, PortMax: 2000, Random: true}, tcp())
-	masquerade(ruleset.Action{Random: true})
-	masquerade(ruleset.Action{FullyRandom: true})
-	masquerade(ruleset.Action{Random: true, FullyRandom: true})
-	masquerade(ruleset.Action{})
+	masquerade(ruleset.NAT{PortMin: 1000, PortMax: 2000, FullyRandom: true}, tcp())
+	masquerade(ruleset.NAT{PortMin: 1000, PortMax: 2000}, tcp())
+	masquerade(ruleset.NAT{PortMin: 1000, PortMax: 2000, Random: true}, tcp())
+	masquerade(ruleset.NAT{Random: true})
+	masquerade(ruleset.NAT{FullyRandom: true})
+	masquerade(ruleset.NAT{Random: true, FullyRandom: true})
+	masquerade(ruleset.NAT{})
 	guard := s.chain("leak_guard", &ruleset.Hook{Type: ruleset.TypeFilter, Point: ruleset.Postrouting, Priority: 110})
 	s.rule(guard, "masquerade lan", drop(), anyOf(ruleset.CtStateField, ruleset.CtInvalid))
 	s.rule(guard, "masquerade lan", drop(), prefix(ruleset.FibSaddrOifType, ruleset.NotEqual, 0, 0, 0, 0, ruleset.RTNLocal))
+}
+
+func (s *sample) everyAddress() {
+	c := s.chain("addresses", hook(ruleset.Forward))
+	set := func(family ruleset.Match, f ...ruleset.Field) {
+		s.rule(c, "port_forward web", ruleset.Action{}, family).Do = []ruleset.Statement{{Kind: ruleset.SetAddress, Fields: f}}
+	}
+	set(ipv4(), ruleset.IPSaddr)
+	set(ipv4(), ruleset.IPSaddr, ruleset.CtOrigIPSaddr)
+	set(ipv4(), ruleset.IPSaddr, ruleset.CtOrigIPDaddr)
+	set(ipv4(), ruleset.IPDaddr, ruleset.CtReplyIPDaddr)
+	set(ipv6(), ruleset.IP6Saddr)
+	set(ipv6(), ruleset.IP6Saddr, ruleset.CtOrigIP6Daddr)
+	set(ipv6(), ruleset.IP6Daddr, ruleset.CtOrigIP6Saddr)
+	set(ipv6(), ruleset.IP6Daddr, ruleset.CtReplyIP6Daddr)
 }

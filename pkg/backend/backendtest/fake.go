@@ -87,6 +87,11 @@ func (f *Fake) Have(ctx context.Context) (*plan.Snapshot, error) {
 	return s, nil
 }
 
+// HaveAfter is Have.
+func (f *Fake) HaveAfter(ctx context.Context, _ *plan.Changes) (*plan.Snapshot, error) {
+	return f.Have(ctx)
+}
+
 // Commit applies the changes one by one, so that a wrong list of changes shows.
 func (f *Fake) Commit(ctx context.Context, changes *plan.Changes, dryRun bool) error {
 	point := AtCommit
@@ -214,6 +219,10 @@ func forget(s *plan.Snapshot) *plan.Snapshot {
 	out := &plan.Snapshot{Counters: slices.Clone(s.Counters), Origins: slices.Clone(s.Origins)}
 	for i := range out.Counters {
 		out.Counters[i].Origin.Place = ruleset.Place{}
+	}
+	out.Objects = slices.Clone(s.Objects)
+	for i := range out.Objects {
+		out.Objects[i].Origin.Place = ruleset.Place{}
 	}
 	for i := range out.Origins {
 		out.Origins[i].Place = ruleset.Place{}

@@ -21,7 +21,9 @@ func random(s *suite) {
 	for step := uint64(1); step <= steps; step++ {
 		before := s.have()
 		s.apply(randomRuleset(rand.New(rand.NewPCG(seed, step))))
-		s.commit(plan.Diff(s.have(), before))
+		back := plan.Diff(s.have(), before)
+		s.commit(back)
+		s.readBack(back)
 		s.holds(before)
 		s.apply(randomRuleset(rand.New(rand.NewPCG(seed, step))))
 		if n := s.sent(); n < sent {
@@ -59,12 +61,52 @@ func randomRuleset(r *rand.Rand) *ruleset.Ruleset {
 			d.targets = append(d.targets, fmt.Sprintf("chain%d", i))
 		}
 	}
+	d.objects()
 	sets := d.sets()
 	for i, name := range d.targets {
 		d.rules(d.chain(name, nil), sets, d.targets[i+1:])
 	}
 	d.rules(d.chain("forward", &ruleset.Hook{Type: ruleset.TypeFilter, Point: ruleset.Forward, Priority: d.IntN(2)}), sets, d.targets)
 	return d.Ruleset
+}
+
+// objects adds objects, and sets that rules fill.
+func (d *dice) objects() {
+	for _, name := range []string{"ftp", "sip"} {
+		if d.likely(2) {
+			d.helper(name, []string{"ftp", "sip"}[d.IntN(2)], 6, []ruleset.Family{ruleset.IPv4, ruleset.Inet}[d.IntN(2)])
+		}
+		if d.likely(2) {
+			d.timeout(name, 6, ruleset.Inet, ruleset.TimeoutState{State: "established", Seconds: uint32(1 + d.IntN(2))})
+		}
+		if d.likely(2) {
+			d.dynamic("filled_"+name, uint32(1+d.IntN(2)), ruleset.IPv4Addr)
+		}
+	}
+}
+
+// statements gives some that refer to what there is.
+func (d *dice) statements() []ruleset.Statement {
+	var out []ruleset.Statement
+	for _, h := range d.Helpers {
+		if !d.likely(4) {
+			out = append(out, setHelper(h.Name))
+		}
+	}
+	for _, x := range d.Timeouts {
+		if !d.likely(4) {
+			out = append(out, setTimeout(x.Name))
+		}
+	}
+	for _, set := range d.Sets {
+		if set.Dynamic && !d.likely(3) {
+			out = append(out, countOver(uint32(d.IntN(2)), set.Name, ruleset.IPSaddr))
+		}
+	}
+	if !d.likely(6) {
+		out = append(out, ruleset.Statement{Kind: ruleset.SetMark, Value: uint32(d.IntN(2)), Mask: 1})
+	}
+	return out
 }
 
 // likely is true in all but one of n cases.
@@ -78,6 +120,7 @@ func (d *dice) origin() uint32 {
 }
 
 func (d *dice) sets() []*ruleset.Set {
+	first := len(d.Sets) // behind those that rules fill
 	shapes := []struct {
 		name     string
 		key      []ruleset.Type
@@ -107,7 +150,7 @@ func (d *dice) sets() []*ruleset.Set {
 		}
 		d.fill(set)
 	}
-	return d.Sets
+	return d.Sets[first:]
 }
 
 // fill adds disjoint elements. Their bounds come from few values, so that they
@@ -205,6 +248,7 @@ func (d *dice) rules(c *ruleset.Chain, sets []*ruleset.Set, targets []string) {
 			}
 		}
 		r := d.rule(c, fmt.Sprintf("entry %d", d.IntN(5)), action, matches...)
+		r.Do = d.statements()
 		if n := len(d.Counters); d.likely(2) {
 			r.Counter = d.Counters[d.IntN(n)].Name
 		}

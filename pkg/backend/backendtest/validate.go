@@ -16,10 +16,11 @@ type validator struct {
 	chains   map[string]*plan.Chain
 	shapes   map[string]shape
 	counters map[string]bool
+	objects  map[string]bool
 }
 
 func validate(s *plan.Snapshot) error {
-	v := &validator{s, map[string]*plan.Chain{}, map[string]shape{}, map[string]bool{}}
+	v := &validator{s, map[string]*plan.Chain{}, map[string]shape{}, map[string]bool{}, map[string]bool{}}
 	for i := range s.Chains {
 		v.chains[s.Chains[i].Name] = &s.Chains[i]
 	}
@@ -28,6 +29,13 @@ func validate(s *plan.Snapshot) error {
 	}
 	for _, c := range s.Counters {
 		v.counters[c.Name] = true
+	}
+	for i := range s.Objects {
+		o := &s.Objects[i]
+		if err := object(o); err != nil {
+			return &backend.Refused{Object: o.String(), Origin: o.Origin, Err: err}
+		}
+		v.objects[o.String()] = true
 	}
 	for i := range s.Chains {
 		c := &s.Chains[i]
@@ -62,7 +70,9 @@ func (v *validator) chain(c *plan.Chain) error {
 		return fmt.Errorf("a name of %d bytes", len(c.Name))
 	case h == nil:
 		return nil
-	case h.Type != ruleset.TypeFilter && h.Type != ruleset.TypeNAT:
+	case h.Type == ruleset.TypeRoute && h.Point != ruleset.Output:
+		return errUnfit
+	case h.Type != ruleset.TypeFilter && h.Type != ruleset.TypeNAT && h.Type != ruleset.TypeRoute:
 		return errNotThere
 	case h.Type == ruleset.TypeNAT && h.Point == ruleset.Forward:
 		return errUnfit
@@ -78,6 +88,11 @@ func (v *validator) rule(c *plan.Chain, b body) error {
 			}
 		}
 	}
+	for _, do := range b.Do {
+		if err := v.statement(do); err != nil {
+			return err
+		}
+	}
 	if b.Counter != "" && !v.counters[b.Counter] {
 		return fmt.Errorf("counter %s: %w", b.Counter, errNotThere)
 	}
@@ -86,18 +101,94 @@ func (v *validator) rule(c *plan.Chain, b body) error {
 	case ruleset.Jump, ruleset.Goto:
 		return v.target(b.Action.Chain)
 	case ruleset.VerdictMap:
-		return v.lookup(b.Action.Map, b.Action.Fields)
-	case ruleset.DNAT:
-		if hook != nil && (hook.Type != ruleset.TypeNAT || hook.Point != ruleset.Prerouting && hook.Point != ruleset.Output) {
+		return v.key(b.Action)
+	case ruleset.DNAT, ruleset.Redirect:
+		if !attached(hook, ruleset.TypeNAT, ruleset.Prerouting, ruleset.Output) {
 			return errUnfit
 		}
-		return v.lookup(b.Action.Map, b.Action.Fields)
+		return v.translation(b.Action)
+	case ruleset.SNAT, ruleset.SNATToDest:
+		if !attached(hook, ruleset.TypeNAT, ruleset.Postrouting, ruleset.Input) {
+			return errUnfit
+		}
+		return v.translation(b.Action)
 	case ruleset.Masquerade:
-		if hook != nil && (hook.Type != ruleset.TypeNAT || hook.Point != ruleset.Postrouting) {
+		if !attached(hook, ruleset.TypeNAT, ruleset.Postrouting) {
+			return errUnfit
+		}
+	case ruleset.Synproxy:
+		if !attached(hook, "", ruleset.Input, ruleset.Forward) {
 			return errUnfit
 		}
 	}
 	return nil
+}
+
+// attached says whether a chain is attached at one of the points, or is not
+// attached itself. An empty type is any.
+func attached(h *ruleset.Hook, typ ruleset.ChainType, points ...ruleset.HookPoint) bool {
+	return h == nil || (typ == "" || h.Type == typ) && slices.Contains(points, h.Point)
+}
+
+// translation refuses a map that gives no address of the family.
+func (v *validator) translation(a ruleset.Action) error {
+	if a.Map == "" {
+		return nil
+	}
+	if err := v.key(a); err != nil {
+		return err
+	}
+	address := ruleset.IPv4Addr
+	if a.Family == ruleset.IPv6 {
+		address = ruleset.IPv6Addr
+	}
+	if data := v.shapes[a.Map].Data; len(data) == 0 || data[0] != address {
+		return fmt.Errorf("map %s has other data", a.Map)
+	}
+	return nil
+}
+
+// key refuses a map that is not there or has another key.
+func (v *validator) key(a ruleset.Action) error {
+	if a.Pick.Of == 0 {
+		return v.lookup(a.Map, a.Fields)
+	}
+	if s, there := v.shapes[a.Map]; there && !slices.Equal(s.Key, []ruleset.Type{ruleset.Number}) {
+		return fmt.Errorf("map %s has another key", a.Map)
+	} else if !there {
+		return fmt.Errorf("map %s: %w", a.Map, errNotThere)
+	}
+	return nil
+}
+
+// object refuses what a kernel does not have.
+func object(o *plan.Object) error {
+	if o.Kind != plan.CtHelper {
+		return nil
+	}
+	var h ruleset.Helper
+	decode([]byte(o.Attributes), &h)
+	if !slices.Contains([]string{"ftp", "irc", "sip", "tftp"}, h.Helper) {
+		return fmt.Errorf("helper %s: %w: %w", h.Helper, backend.ErrNotSupported, errNotThere)
+	}
+	return nil
+}
+
+// statement refuses one that refers to what is not there.
+func (v *validator) statement(do ruleset.Statement) error {
+	kind := map[ruleset.StatementKind]plan.ObjectKind{
+		ruleset.SetHelper: plan.CtHelper, ruleset.SetTimeout: plan.CtTimeout, ruleset.Offload: plan.Flowtable,
+	}[do.Kind]
+	if o := (plan.Object{Kind: kind, Name: do.Object}); kind != "" && !v.objects[o.String()] {
+		return fmt.Errorf("%s: %w", &o, errNotThere)
+	}
+	if do.Set == "" {
+		return nil
+	}
+	if !v.shapes[do.Set].Dynamic {
+		return fmt.Errorf("set %s: %w", do.Set, errUnfit)
+	}
+	return v.lookup(do.Set, do.Fields)
 }
 
 // lookup refuses a set that is not there or has another key.

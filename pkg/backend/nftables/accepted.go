@@ -11,8 +11,7 @@ import (
 
 // accepted gives a dumped rule in the form in which the kernel takes it back.
 // There are two expressions that it dumps otherwise: dynset with a timeout of
-// 0, and exthdr that writes with flags that only reading has. No rule of ours
-// has them, but one that was found may be gone back to.
+// 0, and exthdr that writes with flags that only reading has.
 func accepted(body []byte) []byte {
 	if !bytes.Contains(body, []byte("dynset\x00")) && !bytes.Contains(body, []byte("exthdr\x00")) {
 		return body

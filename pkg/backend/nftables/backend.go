@@ -68,7 +68,7 @@ func unsupported(err error) error {
 // the kernel then checks all of it and forgets it. Of a table that does not
 // exist yet it checks each object, but not the whole: a loop of jumps, or an
 // expression that its hook does not allow, is found at the commit.
-func (b *Backend) Commit(_ context.Context, changes *plan.Changes, dryRun bool) error {
+func (b *Backend) Commit(ctx context.Context, changes *plan.Changes, dryRun bool) error {
 	if changes.Empty() {
 		return nil
 	}
@@ -76,6 +76,9 @@ func (b *Backend) Commit(_ context.Context, changes *plan.Changes, dryRun bool) 
 		return backend.ErrStale // it was not read from a kernel
 	}
 	t := newTransaction(changes)
+	if !dryRun {
+		loadModules(ctx, natModules(changes))
+	}
 	return b.dial(func(c *nfnetlink.Conn) error {
 		var err error
 		if dryRun {

@@ -14,4 +14,25 @@ const (
 	nftaSetFieldLen        = 1
 	nftaSetExpr            = 17
 	nftaObjUserdata        = 8
+	nftObjectCtTimeout     = 7
+	nftaCtTimeoutL3proto   = 1
+	nftaCtTimeoutL4proto   = 2
+	nftaCtTimeoutData      = 3
+	nftaConnlimitCount     = 1
+	nftaConnlimitFlags     = 2
+	connlimitOver          = 1
+	nftaFlowTableName      = 1
+	nftaFlowtableTable     = 1
+	nftaFlowtableName      = 2
+	nftaFlowtableHook      = 3
+	nftaFlowtableFlags     = 7
+	nftaFlowtableHookNum   = 1
+	nftaFlowtablePriority  = 2
+	nftaFlowtableDevices   = 3
+	nftaDeviceName         = 1
+	flowtableHardware      = 1
+	netdevIngress          = 0
+	nftaSynproxyMSS        = 1
+	nftaSynproxyWScale     = 2
+	nftaSynproxyFlags      = 3
 )

@@ -4,17 +4,19 @@ import (
 	"bufio"
 	"bytes"
 
+	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
 // Description is a ruleset for other programs to read: the same as Text, in
 // parts, with the entry and the place that each part comes from.
 type Description struct {
-	Family   string             `json:"family"`
-	Table    string             `json:"table"`
-	Chains   []ChainDescription `json:"chains"`
-	Sets     []SetDescription   `json:"sets"`
-	Counters []string           `json:"counters"`
+	Family   string              `json:"family"`
+	Table    string              `json:"table"`
+	Chains   []ChainDescription  `json:"chains"`
+	Sets     []SetDescription    `json:"sets"`
+	Counters []string            `json:"counters"`
+	Objects  []ObjectDescription `json:"objects,omitempty"`
 }
 
 // ChainDescription is one chain. Hook, type and priority are of base chains.
@@ -40,7 +42,17 @@ type SetDescription struct {
 	Key      string               `json:"key"`
 	Data     string               `json:"data,omitempty"`
 	Interval bool                 `json:"interval,omitempty"`
+	Dynamic  bool                 `json:"dynamic,omitempty"` // rules fill it
 	Elements []ElementDescription `json:"elements"`
+}
+
+// ObjectDescription is a helper, a timeout policy or a flowtable.
+type ObjectDescription struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`
+	Text  string `json:"text"`
+	Entry string `json:"entry,omitempty"`
+	Place string `json:"place,omitempty"`
 }
 
 // ElementDescription is one element, as nft(8) writes it.
@@ -73,9 +85,9 @@ func Describe(rs *ruleset.Ruleset) Description {
 		d.Chains = append(d.Chains, chain)
 	}
 	for _, s := range rs.Sets {
-		set := SetDescription{Name: s.Name, Key: typeNames(s.Key), Interval: s.Interval, Elements: []ElementDescription{}}
+		set := SetDescription{Name: s.Name, Key: typeNames(s.Key), Interval: s.Interval, Dynamic: s.Dynamic, Elements: []ElementDescription{}}
 		if s.Data != nil {
-			set.Data = typeNames(s.Data)
+			set.Data = dataNames(s)
 		}
 		for i := range s.Len() {
 			o := s.Origin
@@ -88,6 +100,18 @@ func Describe(rs *ruleset.Ruleset) Description {
 	}
 	for _, c := range rs.Counters {
 		d.Counters = append(d.Counters, c.Name)
+	}
+	object := func(kind plan.ObjectKind, name string, o ruleset.Origin, write func()) {
+		d.Objects = append(d.Objects, ObjectDescription{string(kind), name, text(write), o.Entry, o.Place.String()})
+	}
+	for _, h := range rs.Helpers {
+		object(plan.CtHelper, h.Name, h.Origin, func() { t.helper(h) })
+	}
+	for _, x := range rs.Timeouts {
+		object(plan.CtTimeout, x.Name, x.Origin, func() { t.timeout(x) })
+	}
+	for _, f := range rs.Flowtables {
+		object(plan.Flowtable, f.Name, f.Origin, func() { t.flowtable(f) })
 	}
 	return d
 }

@@ -74,6 +74,13 @@ func TestDrift(t *testing.T) {
 		{name: "set that a rule fills", script: "add set inet ipmasq x { type ipv4_addr; flags dynamic; size 10; }\nadd rule inet ipmasq forward add @x { ip saddr }"},
 		{name: "rule that writes an option", script: "add rule inet ipmasq forward tcp flags syn tcp option maxseg size set rt mtu"},
 		{name: "counter", script: "add counter inet ipmasq x"},
+		{name: "helper", script: "add ct helper inet ipmasq x { type \"tftp\" protocol udp; l3proto ip; comment \"x\"; }"},
+		{name: "helper without a comment", script: "add ct helper inet ipmasq x { type \"ftp\" protocol tcp; }\nadd rule inet ipmasq from_lan ct helper set x"},
+		{name: "timeout", script: "add ct timeout inet ipmasq x { protocol udp; l3proto ip; policy = { replied : 7 }; }"},
+		{name: "another timeout", script: "flush chain inet ipmasq attributes\ndelete ct timeout inet ipmasq web\n" +
+			"add ct timeout inet ipmasq web { protocol tcp; l3proto inet; policy = { close : 7 }; comment \"timeout web\"; }"},
+		{name: "set that rules fill", script: "flush chain inet ipmasq attributes\ndelete set inet ipmasq clients_at_once\n" +
+			"add set inet ipmasq clients_at_once { type ipv4_addr; size 10; }\nadd element inet ipmasq clients_at_once { 10.0.0.1 }"},
 		{name: "sleep", script: "add table inet ipmasq { flags dormant; }", oneWay: true},
 		{name: "all gone", script: "flush ruleset"},
 		{name: "all ours gone", script: "delete table inet ipmasq"},

@@ -4,11 +4,14 @@ package nftables_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +33,9 @@ func TestExact(t *testing.T) {
 	h := newHost(t)
 	rs := backendtest.Everything()
 	want := h.want(t, rs)
-	h.reach(t, want)
+	if err := h.Commit(context.Background(), plan.Diff(h.have(t), want), false); err != nil {
+		t.Fatal(err)
+	}
 	have := h.have(t)
 	names := map[string]bool{}
 	for i, c := range want.Chains {
@@ -41,7 +46,8 @@ func TestExact(t *testing.T) {
 			if got := have.Chains[i].Rules[j].Body; !bytes.Equal(got, r.Body) {
 				t.Errorf("chain %s, rule %d\nsent %x\nheld %x", c.Name, j, r.Body, got)
 			}
-			for _, n := range []string{"meta", "payload", "ct", "fib", "cmp", "bitwise", "lookup", "objref", "immediate", "reject", "nat", "masq"} {
+			for _, n := range []string{"meta", "payload", "ct", "fib", "cmp", "bitwise", "lookup", "objref", "immediate", "reject", "nat", "masq",
+				"limit", "dynset", "connlimit", "log", "rt", "byteorder", "exthdr", "notrack", "redir", "numgen", "hash", "synproxy"} {
 				if bytes.Contains(r.Body, []byte(n+"\x00")) {
 					names[n] = true
 				}
@@ -56,6 +62,11 @@ func TestExact(t *testing.T) {
 					used[f] = true
 				}
 			}
+			for _, s := range r.Do {
+				for _, f := range s.Fields {
+					used[f] = true
+				}
+			}
 		}
 	}
 	for f := ruleset.Field(0); f.Type() != ruleset.TypeNone; f++ {
@@ -63,8 +74,13 @@ func TestExact(t *testing.T) {
 			t.Errorf("field %d is not tested", f)
 		}
 	}
-	if len(names) != 12 {
+	if len(names) != 24 {
 		t.Errorf("only %v are tested", names)
+	}
+	for i, o := range want.Objects {
+		if got := have.Objects[i]; got.Attributes != o.Attributes || got.Origin.Entry != o.Origin.Entry {
+			t.Errorf("%s of %q\nsent %x\nheld %x of %q", &o, o.Origin.Entry, o.Attributes, got.Attributes, got.Origin.Entry)
+		}
 	}
 	for i, s := range want.Sets {
 		if have.Sets[i].Attributes != s.Attributes {
@@ -155,6 +171,14 @@ func TestDescribe(t *testing.T) {
 			}
 		}
 	}
+	if want := len(rs.Helpers) + len(rs.Timeouts); len(d.Objects) != want {
+		t.Errorf("%d objects, want %d", len(d.Objects), want)
+	}
+	for _, o := range d.Objects {
+		if !strings.Contains(text, "\t"+o.Kind+" "+o.Name+" {\n") || !strings.Contains(text, "\t"+o.Text+"\n") || o.Entry == "" || o.Place == "" {
+			t.Errorf("%+v", o)
+		}
+	}
 	for i, s := range d.Sets {
 		if len(s.Elements) != rs.Sets[i].Len() {
 			t.Errorf("set %s: %d elements", s.Name, len(s.Elements))
@@ -223,12 +247,44 @@ func compareChains(t *testing.T, c *google.Conn, rs *ruleset.Ruleset) error {
 			if !bytes.Contains(r.UserData, []byte(want.Rules[i].Origin.Entry)) {
 				t.Errorf("chain %s, rule %d: comment %q", want.Name, i, r.UserData)
 			}
-			if a := want.Rules[i].Action; !lastIs(r.Exprs, a) {
-				t.Errorf("chain %s, rule %d: ends in %T, want action %d", want.Name, i, r.Exprs[len(r.Exprs)-1], a.Kind)
+			last := r.Exprs[len(r.Exprs)-1]
+			switch a, do := want.Rules[i].Action, want.Rules[i].Do; {
+			case a.Kind == ruleset.Continue && len(do) > 0 && want.Rules[i].Counter == "":
+				if !does(last, do[len(do)-1]) {
+					t.Errorf("chain %s, rule %d: ends in %#v, want %+v", want.Name, i, last, do)
+				}
+			case !lastIs(r.Exprs, a):
+				t.Errorf("chain %s, rule %d: ends in %T, want action %d", want.Name, i, last, a.Kind)
 			}
 		}
 	}
 	return nil
+}
+
+// does says whether an expression is what a statement ends in.
+func does(x expr.Any, do ruleset.Statement) bool {
+	switch x := x.(type) {
+	case *expr.Meta:
+		return x.Key == expr.MetaKeyMARK && x.SourceRegister && (do.Kind == ruleset.SetMark || do.Kind == ruleset.MarkFromCt)
+	case *expr.Ct:
+		return x.Key == expr.CtKeyMARK && x.SourceRegister && do.Kind == ruleset.SetCtMark
+	case *expr.Exthdr:
+		return x.Op == expr.ExthdrOpTcpopt && x.SourceRegister == 1 && x.Type == 2 && do.Kind == ruleset.SetMaxSeg
+	case *expr.Log:
+		if do.Log.HasGroup {
+			return do.Kind == ruleset.Log && x.Group == do.Log.Group && string(x.Data) == do.Log.Prefix
+		}
+		return do.Kind == ruleset.Log && uint32(x.Level) == do.Log.Level && string(x.Data) == do.Log.Prefix
+	case *expr.Limit:
+		return x.Rate == do.Rate.Packets && uint64(x.Unit) == do.Rate.Seconds && x.Burst == do.Rate.Burst && x.Over == (do.Kind == ruleset.RateOver)
+	case *expr.Payload:
+		return x.OperationType == expr.PayloadWrite && do.Kind == ruleset.SetAddress
+	case *expr.Notrack:
+		return do.Kind == ruleset.NoTrack
+	case *expr.Objref:
+		return x.Name == do.Object
+	}
+	return false
 }
 
 // lastIs says whether the last expression is the action.
@@ -247,9 +303,13 @@ func lastIs(exprs []expr.Any, a ruleset.Action) bool {
 		return a.Kind == ruleset.Reject
 	case *expr.NAT:
 		return x.Type == expr.NATTypeDestNAT && a.Kind == ruleset.DNAT ||
-			x.Type == expr.NATTypeSourceNAT && a.Kind == ruleset.SNATToDest
+			x.Type == expr.NATTypeSourceNAT && (a.Kind == ruleset.SNATToDest || a.Kind == ruleset.SNAT)
+	case *expr.Redir:
+		return a.Kind == ruleset.Redirect && (x.RegisterProtoMin != 0) == (a.NAT.PortMin != 0)
+	case *expr.SynProxy:
+		return a.Kind == ruleset.Synproxy && x.Mss == a.Syn.MSS && x.Wscale == a.Syn.WindowScale && x.Timestamp == a.Syn.Timestamp && x.SackPerm == a.Syn.SACK
 	case *expr.Masq:
-		return a.Kind == ruleset.Masquerade && x.Random == a.Random && x.FullyRandom == a.FullyRandom && x.ToPorts == (a.PortMin != 0)
+		return a.Kind == ruleset.Masquerade && x.Random == a.NAT.Random && x.FullyRandom == a.NAT.FullyRandom && x.ToPorts == (a.NAT.PortMin != 0)
 	case *expr.Objref, *expr.Counter:
 		return a.Kind == ruleset.Continue
 	}
@@ -271,10 +331,15 @@ func compareSets(t *testing.T, c *google.Conn, rs *ruleset.Ruleset) error {
 		if err != nil {
 			return fmt.Errorf("elements of %s: %w", want.Name, err)
 		}
+		hostOrder := (want.Key[0] == ruleset.Mark || want.Key[0] == ruleset.Number) && binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 		keys := map[string]bool{}
 		for _, e := range elements {
 			if !e.IntervalEnd {
-				keys[string(e.Key)] = true
+				key := slices.Clone(e.Key)
+				if hostOrder {
+					slices.Reverse(key)
+				}
+				keys[string(key)] = true
 			}
 		}
 		for i := range want.Len() {

@@ -3,8 +3,9 @@
 package nftables
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
@@ -21,20 +22,22 @@ func register(word int) uint32 {
 	return uint32(unix.NFT_REG32_00 + word)
 }
 
-// expressions encodes a rule's matches and action as the content of
+// expressions encodes a rule's matches, statements and action as the content of
 // NFTA_RULE_EXPRESSIONS.
 func expressions(r *ruleset.Rule, sets map[string]*ruleset.Set) ([]byte, error) {
-	e := &expressionEncoder{}
+	e := &expressionEncoder{sets: sets}
 	for _, m := range r.Matches {
 		if err := e.match(m); err != nil {
 			return nil, err
 		}
 	}
+	for _, s := range r.Do {
+		if err := e.statement(s); err != nil {
+			return nil, err
+		}
+	}
 	if r.Counter != "" {
-		e.open("objref", func() {
-			e.String(unix.NFTA_OBJREF_IMM_NAME, r.Counter)
-			e.Uint32(unix.NFTA_OBJREF_IMM_TYPE, unix.NFT_OBJECT_COUNTER)
-		})
+		e.object(r.Counter, unix.NFT_OBJECT_COUNTER)
 	}
 	if err := e.action(r.Action, sets); err != nil {
 		return nil, err
@@ -42,7 +45,10 @@ func expressions(r *ruleset.Rule, sets map[string]*ruleset.Set) ([]byte, error) 
 	return e.Written(), nil
 }
 
-type expressionEncoder struct{ nfnetlink.Encoder }
+type expressionEncoder struct {
+	nfnetlink.Encoder
+	sets map[string]*ruleset.Set
+}
 
 // open writes one expression with the attributes that data writes.
 func (e *expressionEncoder) open(name string, data func()) {
@@ -64,11 +70,14 @@ func (e *expressionEncoder) value(typ uint16, v []byte) {
 func (e *expressionEncoder) match(m ruleset.Match) error {
 	switch m.Op {
 	case ruleset.In, ruleset.NotIn:
+		if slices.Contains(m.Fields, ruleset.FibDaddrOIfName) || slices.Contains(m.Fields, ruleset.FibSaddrOIfName) {
+			return errors.New("nft(8) 1.0.6 looks up no name of an interface that fib gives")
+		}
 		flags := uint32(0)
 		if m.Op == ruleset.NotIn {
 			flags = unix.NFT_LOOKUP_F_INV
 		}
-		e.load(m.Fields)
+		e.loadKey(m.Fields, e.sets[m.Set])
 		e.lookup(m.Set, false, 0, flags)
 		return nil
 	}
@@ -84,29 +93,34 @@ func (e *expressionEncoder) match(m ruleset.Match) error {
 		}
 		e.equal(field, m.Value, m.Bits, op)
 	case ruleset.Between:
+		if inHostOrder(field.Type()) {
+			return fmt.Errorf("a range of a field in host byte order, %s", fieldName(field, "th"))
+		}
 		e.loadField(field, 0, field.Type().Size())
 		e.compare(unix.NFT_CMP_GTE, m.Value)
 		e.compare(unix.NFT_CMP_LTE, m.High)
 	case ruleset.AnyOf:
-		e.loadField(field, 0, 4)
-		e.bitwise(hostOrder(m.Value))
-		e.compare(unix.NFT_CMP_NEQ, make([]byte, 4))
+		size := field.Type().Size()
+		e.loadField(field, 0, size)
+		e.bitwise(kernelOrder(field.Type(), m.Value))
+		e.compare(unix.NFT_CMP_NEQ, make([]byte, size))
+	case ruleset.Masked, ruleset.NotMasked:
+		op := uint32(unix.NFT_CMP_EQ)
+		if m.Op == ruleset.NotMasked {
+			op = unix.NFT_CMP_NEQ
+		}
+		e.loadField(field, 0, field.Type().Size())
+		e.bitwise(kernelOrder(field.Type(), m.High))
+		e.compare(op, kernelOrder(field.Type(), m.Value))
 	}
 	return nil
-}
-
-// hostOrder turns a value of a field that the kernel keeps in host byte order.
-func hostOrder(v []byte) []byte {
-	return binary.NativeEndian.AppendUint32(nil, binary.BigEndian.Uint32(v))
 }
 
 // equal compares a field, or its first bits. As nft does, whole bytes of an
 // address are compared by loading fewer of them.
 func (e *expressionEncoder) equal(f ruleset.Field, value []byte, bits int, op uint32) {
 	size := f.Type().Size()
-	if f.Type() == ruleset.FibAddrType || f.Type() == ruleset.IfIndex {
-		value = hostOrder(value)
-	}
+	value = kernelOrder(f.Type(), value)
 	switch {
 	case bits == 0 || bits == size*8:
 		e.loadField(f, 0, size)
@@ -129,10 +143,19 @@ func (e *expressionEncoder) equal(f ruleset.Field, value []byte, bits int, op ui
 }
 
 // load puts fields into registers, one behind the other from the first on.
-func (e *expressionEncoder) load(fields []ruleset.Field) {
+func (e *expressionEncoder) load(fields []ruleset.Field) { e.loadKey(fields, nil) }
+
+// loadKey does so for the key of a set. nft(8) takes the protocol for a value
+// in the order of the host, and turns it where the order matters; a byte has
+// none, but the rules have to be the same.
+func (e *expressionEncoder) loadKey(fields []ruleset.Field, set *ruleset.Set) {
+	turned := set != nil && set.Interval && len(fields) > 1
 	word := 0
 	for _, f := range fields {
 		e.loadField(f, word, f.Type().Size())
+		if f == ruleset.L4Proto && turned {
+			e.hostToNetwork(register(word), 1)
+		}
 		word += f.Type().Padded() / 4
 	}
 }
@@ -175,14 +198,38 @@ func (e *expressionEncoder) loadField(f ruleset.Field, word, size int) {
 		e.ct(unix.NFT_CT_DIRECTION, reg, -1)
 	case ruleset.CtOrigProtoDst:
 		e.ct(unix.NFT_CT_PROTO_DST, reg, 0)
+	case ruleset.CtOrigIPSaddr:
+		e.ct(unix.NFT_CT_SRC_IP, reg, 0)
+	case ruleset.CtOrigIPDaddr:
+		e.ct(unix.NFT_CT_DST_IP, reg, 0)
+	case ruleset.CtOrigIP6Saddr:
+		e.ct(unix.NFT_CT_SRC_IP6, reg, 0)
+	case ruleset.CtOrigIP6Daddr:
+		e.ct(unix.NFT_CT_DST_IP6, reg, 0)
+	case ruleset.CtReplyIPDaddr:
+		e.ct(unix.NFT_CT_DST_IP, reg, 1)
+	case ruleset.CtReplyIP6Daddr:
+		e.ct(unix.NFT_CT_DST_IP6, reg, 1)
 	case ruleset.FibDaddrType:
-		e.fib(unix.NFTA_FIB_F_DADDR, reg)
+		e.fib(unix.NFT_FIB_RESULT_ADDRTYPE, unix.NFTA_FIB_F_DADDR, reg)
 	case ruleset.FibDaddrIifType:
-		e.fib(unix.NFTA_FIB_F_DADDR|unix.NFTA_FIB_F_IIF, reg)
+		e.fib(unix.NFT_FIB_RESULT_ADDRTYPE, unix.NFTA_FIB_F_DADDR|unix.NFTA_FIB_F_IIF, reg)
 	case ruleset.FibSaddrOifType:
-		e.fib(unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_OIF, reg)
+		e.fib(unix.NFT_FIB_RESULT_ADDRTYPE, unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_OIF, reg)
 	case ruleset.FibSaddrType:
-		e.fib(unix.NFTA_FIB_F_SADDR, reg)
+		e.fib(unix.NFT_FIB_RESULT_ADDRTYPE, unix.NFTA_FIB_F_SADDR, reg)
+	case ruleset.FibSaddrIif:
+		e.fib(unix.NFT_FIB_RESULT_OIF, unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_IIF|unix.NFTA_FIB_F_PRESENT, reg)
+	case ruleset.FibDaddrOIfName:
+		e.fib(unix.NFT_FIB_RESULT_OIFNAME, unix.NFTA_FIB_F_DADDR, reg)
+	case ruleset.MetaMark:
+		e.meta(unix.NFT_META_MARK, reg)
+	case ruleset.CtMark:
+		e.ct(unix.NFT_CT_MARK, reg, -1)
+	case ruleset.TCPFlagsField:
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 13, size, reg)
+	case ruleset.FibSaddrOIfName:
+		e.fib(unix.NFT_FIB_RESULT_OIFNAME, unix.NFTA_FIB_F_SADDR, reg)
 	}
 }
 
@@ -212,10 +259,10 @@ func (e *expressionEncoder) ct(key, reg uint32, direction int) {
 	})
 }
 
-func (e *expressionEncoder) fib(flags, reg uint32) {
+func (e *expressionEncoder) fib(result, flags, reg uint32) {
 	e.open("fib", func() {
 		e.Uint32(unix.NFTA_FIB_DREG, reg)
-		e.Uint32(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
+		e.Uint32(unix.NFTA_FIB_RESULT, result)
 		e.Uint32(unix.NFTA_FIB_FLAGS, flags)
 	})
 }
@@ -228,16 +275,7 @@ func (e *expressionEncoder) compare(op uint32, value []byte) {
 	})
 }
 
-func (e *expressionEncoder) bitwise(mask []byte) {
-	e.open("bitwise", func() {
-		e.Uint32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1)
-		e.Uint32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1)
-		e.Uint32(unix.NFTA_BITWISE_LEN, uint32(len(mask)))
-		e.Uint32(nftaBitwiseOp, bitwiseMask)
-		e.value(unix.NFTA_BITWISE_MASK, mask)
-		e.value(unix.NFTA_BITWISE_XOR, make([]byte, len(mask)))
-	})
-}
+func (e *expressionEncoder) bitwise(mask []byte) { e.bitwiseXor(mask, make([]byte, len(mask))) }
 
 func (e *expressionEncoder) lookup(set string, isMap bool, dreg, flags uint32) {
 	e.open("lookup", func() {

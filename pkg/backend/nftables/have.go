@@ -63,6 +63,8 @@ type reader struct {
 	conn     *nfnetlink.Conn
 	snapshot *plan.Snapshot
 	entries  map[string]uint32 // index in snapshot.Origins, by entry
+	// after is the commit behind which this reads, nil where nothing is known.
+	after *plan.Changes
 }
 
 func (r *reader) read() error {
@@ -79,7 +81,10 @@ func (r *reader) read() error {
 	if err := r.sets(); err != nil {
 		return err
 	}
-	if err := r.counters(); err != nil {
+	if err := r.objects(); err != nil {
+		return err
+	}
+	if err := r.flowtables(); err != nil {
 		return err
 	}
 	r.snapshot.Normalize()
@@ -186,15 +191,24 @@ func (r *reader) sets() error {
 	return r.contents()
 }
 
-// contents reads the elements of all sets. Those of large ones are read side by
+// contents reads the elements of all sets but those that rules fill. Those of large ones are read side by
 // side, each over a socket of its own, since a dump keeps one CPU busy; the
 // generation tells afterwards whether all of them saw the same.
 func (r *reader) contents() error {
 	var large []*plan.Set
 	for _, s := range r.snapshot.Sets {
-		if spec := parseSpec([]byte(s.Attributes)); spec.size > 0 {
+		spec := parseSpec([]byte(s.Attributes))
+		switch {
+		case spec.dynamic():
+			s.Elements.KeyLen = spec.recordKey()
+			continue
+		case r.known(s):
+			continue
+		case spec.size > 0:
 			large = append(large, s)
-		} else if err := r.settled(s); err != nil {
+			continue
+		}
+		if err := r.settled(s); err != nil {
 			return fmt.Errorf("elements of %s: %w", s.Name, err)
 		}
 	}
@@ -257,34 +271,6 @@ func twice(e *plan.Elements) bool {
 		}
 	}
 	return false
-}
-
-func (r *reader) counters() error {
-	return r.dump(unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, func(e *nfnetlink.Encoder) {
-		e.Uint32(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER)
-	}, func(p []byte) error {
-		var table string
-		var kind uint32
-		var c plan.Counter
-		for a := nfnetlink.Attributes(p); a.Next(); {
-			switch a.Type() {
-			case unix.NFTA_OBJ_TABLE:
-				table = a.String()
-			case unix.NFTA_OBJ_NAME:
-				c.Name = a.String()
-			case unix.NFTA_OBJ_TYPE:
-				kind = a.Uint32()
-			case unix.NFTA_OBJ_DATA:
-				c.Packets, c.Bytes = counterValues(a.Bytes())
-			case nftaObjUserdata:
-				c.Origin.Entry = string(comment(a.Bytes()))
-			}
-		}
-		if table == Table && kind == unix.NFT_OBJECT_COUNTER {
-			r.snapshot.Counters = append(r.snapshot.Counters, c)
-		}
-		return nil
-	})
 }
 
 func counterValues(p []byte) (packets, bytes uint64) {

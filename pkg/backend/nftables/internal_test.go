@@ -29,6 +29,9 @@ func FuzzDumped(f *testing.F) {
 		_ = again.recordKey()
 		accepted(append(p, "dynset\x00"...))
 		counterValues(p)
+		parseHelper(p)
+		parseTimeout(p, p)
+		parseFlowtable(p)
 	})
 }
 

@@ -24,10 +24,14 @@ func typeName(t ruleset.Type) string {
 		return "inet_proto"
 	case ruleset.IfName:
 		return "ifname"
+	case ruleset.CtDir:
+		return "ct_dir"
 	case ruleset.ICMPType:
 		return "icmp_type"
 	case ruleset.ICMPv6Type:
 		return "icmpv6_type"
+	case ruleset.Mark:
+		return "mark"
 	}
 	return "integer"
 }
@@ -80,6 +84,18 @@ func fieldName(f ruleset.Field, proto string) string {
 		return "ct direction"
 	case ruleset.CtOrigProtoDst:
 		return "ct original proto-dst"
+	case ruleset.CtOrigIPSaddr:
+		return "ct original ip saddr"
+	case ruleset.CtOrigIPDaddr:
+		return "ct original ip daddr"
+	case ruleset.CtOrigIP6Saddr:
+		return "ct original ip6 saddr"
+	case ruleset.CtOrigIP6Daddr:
+		return "ct original ip6 daddr"
+	case ruleset.CtReplyIPDaddr:
+		return "ct reply ip daddr"
+	case ruleset.CtReplyIP6Daddr:
+		return "ct reply ip6 daddr"
 	case ruleset.FibDaddrType:
 		return "fib daddr type"
 	case ruleset.FibDaddrIifType:
@@ -88,6 +104,18 @@ func fieldName(f ruleset.Field, proto string) string {
 		return "fib saddr . oif type"
 	case ruleset.FibSaddrType:
 		return "fib saddr type"
+	case ruleset.FibSaddrIif:
+		return "fib saddr . iif oif"
+	case ruleset.FibDaddrOIfName:
+		return "fib daddr oifname"
+	case ruleset.MetaMark:
+		return "meta mark"
+	case ruleset.CtMark:
+		return "ct mark"
+	case ruleset.TCPFlagsField:
+		return "tcp flags"
+	case ruleset.FibSaddrOIfName:
+		return "fib saddr oifname"
 	}
 	return "?"
 }
@@ -115,21 +143,35 @@ func valueText(t ruleset.Type, v []byte) string {
 		return strconv.Itoa(int(v[0]))
 	case ruleset.IfName:
 		return strconv.Quote(strings.TrimRight(string(v), "\x00"))
-	case ruleset.IfIndex:
+	case ruleset.IfIndex, ruleset.Number:
 		return strconv.Itoa(int(binary.BigEndian.Uint32(v)))
 	case ruleset.NFProto:
 		if v[0] == uint8(ruleset.IPv6) {
 			return "ipv6"
 		}
 		return "ipv4"
+	case ruleset.Boolean: // nft(8) has words for it behind fib
+		if binary.BigEndian.Uint32(v) == 0 {
+			return "missing"
+		}
+		return "exists"
+	case ruleset.TCPFlags:
+		if v[0] != 0 {
+			return flagNames(v[0], "|")
+		}
 	case ruleset.CtDir:
 		if v[0] == ruleset.CtReply {
 			return "reply"
 		}
 		return "original"
 	case ruleset.FibAddrType:
-		if binary.BigEndian.Uint32(v) == ruleset.RTNLocal {
+		switch binary.BigEndian.Uint32(v) {
+		case ruleset.RTNLocal:
 			return "local"
+		case ruleset.RTNBroadcast:
+			return "broadcast"
+		case ruleset.RTNMulticast:
+			return "multicast"
 		}
 	}
 	return fmt.Sprintf("0x%x", v)
@@ -159,4 +201,15 @@ func protocolName(n uint8) string {
 		return "ah"
 	}
 	return strconv.Itoa(int(n))
+}
+
+// flagNames names TCP flags.
+func flagNames(flags byte, separator string) string {
+	var names []string
+	for i, name := range [...]string{"fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"} {
+		if flags>>i&1 != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, separator)
 }

@@ -19,8 +19,13 @@ type setSpec struct {
 	keyOrder, dataOrder uint32
 	counted             bool
 	comment             string
+	// keyTypeof and dataTypeof are how nft(8) writes types that have no name.
+	keyTypeof, dataTypeof []byte
+	dataInterval          bool
 	// size is how many elements a hash was made for, 0 for one that grows.
 	size uint32
+	// timeout is how long elements stay, in milliseconds, 0 for ever.
+	timeout uint64
 }
 
 // Numbers that nft(8) gives the types (enum datatypes in its datatype.h); the
@@ -29,6 +34,8 @@ func typeNumber(t ruleset.Type) uint32 {
 	switch t {
 	case ruleset.Verdict:
 		return unix.NFT_DATA_VERDICT
+	case ruleset.Number:
+		return 4
 	case ruleset.IPv4Addr:
 		return 7
 	case ruleset.IPv6Addr:
@@ -39,6 +46,10 @@ func typeNumber(t ruleset.Type) uint32 {
 		return 13
 	case ruleset.ICMPType:
 		return 14
+	case ruleset.CtDir:
+		return 27
+	case ruleset.Mark:
+		return 19
 	case ruleset.ICMPv6Type:
 		return 29
 	case ruleset.IfName:
@@ -68,9 +79,9 @@ const (
 
 func typesOrder(types []ruleset.Type) uint32 {
 	switch {
-	case len(types) > 1 || types[0] == ruleset.Verdict || types[0] == ruleset.InetProto:
+	case len(types) > 1 || types[0] == ruleset.Verdict || types[0] == ruleset.InetProto || types[0] == ruleset.CtDir:
 		return orderNone
-	case types[0] == ruleset.IfName:
+	case types[0] == ruleset.IfName || inHostOrder(types[0]):
 		return orderHost
 	}
 	return orderBig
@@ -78,9 +89,12 @@ func typesOrder(types []ruleset.Type) uint32 {
 
 // Kinds of userdata on a set (libnftnl, udata.h).
 const (
-	udataKeyOrder  = 0
-	udataDataOrder = 1
-	udataComment   = 7
+	udataKeyOrder   = 0
+	udataDataOrder  = 1
+	udataKeyTypeof  = 3
+	udataDataTypeof = 4
+	udataInterval   = 6
+	udataComment    = 7
 )
 
 // flagConcat marks a set whose key has several fields and holds ranges.
@@ -90,6 +104,13 @@ func specOf(s *ruleset.Set) setSpec {
 	spec := setSpec{
 		keyType: typesNumber(s.Key), keyLen: uint32(s.KeyLen()), keyOrder: typesOrder(s.Key),
 		counted: s.Counted, comment: s.Origin.Entry, size: sizeOf(s),
+	}
+	if s.Dynamic {
+		spec.flags |= unix.NFT_SET_EVAL
+	}
+	if s.Timeout > 0 {
+		spec.flags |= unix.NFT_SET_TIMEOUT
+		spec.timeout = 1000 * uint64(s.Timeout)
 	}
 	if s.Interval {
 		spec.flags |= unix.NFT_SET_INTERVAL
@@ -106,12 +127,14 @@ func specOf(s *ruleset.Set) setSpec {
 		if !s.IsVerdictMap() {
 			spec.dataLen = uint32(s.DataLen())
 		}
+		spec.typeof(s)
 	}
 	return spec
 }
 
 func (s *setSpec) interval() bool     { return s.flags&unix.NFT_SET_INTERVAL != 0 }
 func (s *setSpec) concatenated() bool { return s.flags&flagConcat != 0 }
+func (s *setSpec) dynamic() bool      { return s.flags&unix.NFT_SET_EVAL != 0 }
 func (s *setSpec) isMap() bool        { return s.flags&unix.NFT_SET_MAP != 0 }
 func (s *setSpec) isVerdictMap() bool { return s.isMap() && s.dataType == unix.NFT_DATA_VERDICT }
 
@@ -140,10 +163,22 @@ func (s *setSpec) attributes() string {
 		s.describe(e)
 		e.Close(desc)
 	}
+	if s.timeout > 0 {
+		e.Uint64(unix.NFTA_SET_TIMEOUT, s.timeout)
+	}
 	var udata []byte
 	udata = appendOrder(udata, udataKeyOrder, s.keyOrder)
 	if s.isMap() {
 		udata = appendOrder(udata, udataDataOrder, s.dataOrder)
+	}
+	if s.keyTypeof != nil {
+		udata = appendUserdata(udata, udataKeyTypeof, s.keyTypeof)
+	}
+	if s.dataTypeof != nil {
+		udata = appendUserdata(udata, udataDataTypeof, s.dataTypeof)
+	}
+	if s.dataInterval {
+		udata = appendOrder(udata, udataInterval, 1)
 	}
 	if s.comment != "" {
 		udata = appendComment(udata, udataComment, s.comment)
@@ -193,6 +228,8 @@ func parseSpec(p []byte) setSpec {
 			s.dataLen = a.Uint32()
 		case unix.NFTA_SET_DESC:
 			s.size, s.fields = parseDescription(a.Bytes())
+		case unix.NFTA_SET_TIMEOUT:
+			s.timeout = a.Uint64()
 		case unix.NFTA_SET_USERDATA:
 			eachUserdata(a.Bytes(), func(kind uint8, value []byte) {
 				switch {
@@ -200,6 +237,12 @@ func parseSpec(p []byte) setSpec {
 					s.keyOrder = binary.NativeEndian.Uint32(value)
 				case kind == udataDataOrder && len(value) == 4:
 					s.dataOrder = binary.NativeEndian.Uint32(value)
+				case kind == udataKeyTypeof && !typeofSeveral(value):
+					s.keyTypeof = value
+				case kind == udataDataTypeof && !typeofSeveral(value):
+					s.dataTypeof = value
+				case kind == udataInterval && len(value) == 4:
+					s.dataInterval = binary.NativeEndian.Uint32(value) != 0
 				case kind == udataComment:
 					s.comment = text(value)
 				}
@@ -243,7 +286,7 @@ func expressionName(p []byte) string {
 func (s *setSpec) elementText(record []byte) string {
 	var types []ruleset.Type
 	for n := s.keyType; n != 0; n >>= 6 {
-		for t := ruleset.Verdict; t <= ruleset.ICMPv6Type; t++ {
+		for t := ruleset.Verdict; t <= ruleset.Number; t++ {
 			if t != ruleset.Verdict && typeNumber(t) == n&0x3f {
 				types = append([]ruleset.Type{t}, types...)
 			}
@@ -254,5 +297,5 @@ func (s *setSpec) elementText(record []byte) string {
 	if s.interval() {
 		high = record[s.keyLen : 2*s.keyLen]
 	}
-	return keyText(types, low, high)
+	return keyText(types, kernelOrders(types, low), kernelOrders(types, high))
 }

@@ -24,7 +24,7 @@ func Text(w io.Writer, rs *ruleset.Ruleset) error {
 	}
 	// A table can only be deleted where there is one: make it first.
 	t.printf("#!/usr/sbin/nft -f\ntable inet %s\ndelete table inet %s\n", Table, Table)
-	if len(rs.Chains)+len(rs.Sets)+len(rs.Counters) > 0 {
+	if len(rs.Chains)+len(rs.Sets)+len(rs.Counters)+len(rs.Helpers)+len(rs.Timeouts)+len(rs.Flowtables) > 0 {
 		t.table()
 	}
 	return t.Flush()
@@ -47,6 +47,7 @@ func (t *texter) table() {
 		}
 		t.printf("\t}\n\n")
 	}
+	t.objects()
 	for _, s := range t.rs.Sets {
 		t.set(s)
 	}
@@ -74,6 +75,9 @@ const sizedFrom = 256
 // sizeOf is the size that a set is made for: a power of two, so that some more
 // elements do not make it another set.
 func sizeOf(s *ruleset.Set) uint32 {
+	if s.Dynamic {
+		return s.Size
+	}
 	n := uint32(s.Len())
 	if s.Interval || n < sizedFrom {
 		return 0
@@ -82,16 +86,25 @@ func sizeOf(s *ruleset.Set) uint32 {
 }
 
 func (t *texter) set(s *ruleset.Set) {
-	if s.Data == nil {
+	switch {
+	case s.Data == nil:
 		t.printf("\tset %s {\n\t\ttype %s\n", s.Name, typeNames(s.Key))
-	} else {
-		t.printf("\tmap %s {\n\t\ttype %s : %s\n", s.Name, typeNames(s.Key), typeNames(s.Data))
+	case picked(s):
+		t.printf("\tmap %s {\n\t\ttypeof %s : %s\n", s.Name, pickedKey, pickedData(s.Data))
+	default:
+		t.printf("\tmap %s {\n\t\ttype %s : %s\n", s.Name, typeNames(s.Key), dataNames(s))
 	}
 	if n := sizeOf(s); n > 0 {
 		t.printf("\t\tsize %d\n", n)
 	}
 	if s.Interval {
 		t.printf("\t\tflags interval\n")
+	}
+	switch {
+	case s.Timeout > 0:
+		t.printf("\t\tflags dynamic,timeout\n\t\ttimeout %s\n", timeText(s.Timeout))
+	case s.Dynamic:
+		t.printf("\t\tflags dynamic\n")
 	}
 	if s.Counted {
 		t.printf("\t\tcounter\n")
@@ -128,6 +141,9 @@ func (t *texter) element(s *ruleset.Set, i int) {
 	case s.IsVerdictMap():
 		t.WriteString(" : ")
 		t.WriteString(verdictText(s.Verdicts[i]))
+	case s.DataInterval:
+		t.WriteString(" : ")
+		t.WriteString(spanText(s.Data, s.DataAt(i)))
 	case s.Data != nil:
 		t.WriteString(" : ")
 		t.WriteString(keyText(s.Data, s.DataAt(i), s.DataAt(i)))
@@ -146,6 +162,11 @@ func (t *texter) rule(r *ruleset.Rule) {
 			}
 		}
 	}
+	for _, s := range r.Do {
+		if text := t.statement(s, proto); text != "" {
+			words = append(words, text)
+		}
+	}
 	if r.Counter != "" {
 		words = append(words, `counter name "`+r.Counter+`"`)
 	}
@@ -161,32 +182,24 @@ func (t *texter) rule(r *ruleset.Rule) {
 func (t *texter) action(a ruleset.Action, proto string) string {
 	switch a.Kind {
 	case ruleset.VerdictMap:
-		return fieldNames(a.Fields, proto) + " vmap @" + a.Map
+		return keyOf(a, proto) + " vmap @" + a.Map
 	case ruleset.Reject:
 		if a.With == "tcp reset" {
 			return "reject with tcp reset"
 		}
 		return "reject with icmpx " + a.With
 	case ruleset.DNAT:
-		return fmt.Sprintf("dnat %s to %s map @%s", a.Family, fieldNames(a.Fields, proto), a.Map)
+		return "dnat " + translationText(a, proto)
+	case ruleset.SNAT:
+		return "snat " + translationText(a, proto)
 	case ruleset.SNATToDest:
 		return fmt.Sprintf("snat %s to ct original %s daddr", a.Family, a.Family)
 	case ruleset.Masquerade:
-		s := "masquerade"
-		if a.PortMin != 0 {
-			s += fmt.Sprintf(" to :%d-%d", a.PortMin, a.PortMax)
-		}
-		var flags []string
-		if a.Random {
-			flags = append(flags, "random")
-		}
-		if a.FullyRandom {
-			flags = append(flags, "fully-random")
-		}
-		if len(flags) > 0 {
-			s += " " + strings.Join(flags, ",")
-		}
-		return s
+		return "masquerade" + toPorts(a.NAT)
+	case ruleset.Redirect:
+		return "redirect" + toPorts(a.NAT)
+	case ruleset.Synproxy:
+		return synproxyText(a.Syn)
 	}
 	return verdictText(a)
 }
@@ -215,15 +228,20 @@ func matchText(m ruleset.Match, proto string) string {
 	case ruleset.NotIn:
 		return fields + " != @" + m.Set
 	case ruleset.AnyOf:
-		return fields + " " + bitNames(m.Fields[0], m.Value)
+		return anyOfText(m, fields)
+	case ruleset.Masked, ruleset.NotMasked:
+		return maskedText(m, fields)
 	case ruleset.Between:
 		typ := m.Fields[0].Type()
 		return fields + " " + valueText(typ, m.Value) + "-" + valueText(typ, m.High)
 	}
-	if m.Op == ruleset.NotEqual {
-		fields += " !="
-	}
 	typ := m.Fields[0].Type()
+	switch {
+	case m.Op == ruleset.NotEqual:
+		fields += " !="
+	case typ == ruleset.TCPFlags:
+		fields += " ==" // without it is whether any of them is set
+	}
 	switch {
 	case m.Bits == 0 || m.Bits == typ.Size()*8:
 		return fields + " " + valueText(typ, m.Value)
@@ -235,22 +253,16 @@ func matchText(m ruleset.Match, proto string) string {
 
 func bitNames(f ruleset.Field, value []byte) string {
 	bits := uint32(value[0])<<24 | uint32(value[1])<<16 | uint32(value[2])<<8 | uint32(value[3])
-	names := []struct {
+	type bit struct {
 		bit  uint32
 		name string
-	}{
+	}
+	names := []bit{
 		{ruleset.CtInvalid, "invalid"}, {ruleset.CtEstablished, "established"}, {ruleset.CtRelated, "related"},
 		{ruleset.CtNew, "new"}, {ruleset.CtUntracked, "untracked"},
 	}
 	if f == ruleset.CtStatusField {
-		names = names[:0]
-		names = append(names, struct {
-			bit  uint32
-			name string
-		}{ruleset.CtSNAT, "snat"}, struct {
-			bit  uint32
-			name string
-		}{ruleset.CtDNAT, "dnat"})
+		names = append(names[:0], bit{ruleset.CtConfirmed, "confirmed"}, bit{ruleset.CtSNAT, "snat"}, bit{ruleset.CtDNAT, "dnat"})
 	}
 	var out []string
 	for _, n := range names {

@@ -30,6 +30,7 @@ type transaction struct {
 type subject struct {
 	object   string
 	origin   ruleset.Origin
+	needs    string // what the kernel lacks where it finds no such thing
 	side     *plan.Snapshot
 	set      *plan.Set
 	elements []uint32 // nil: from first on, all
@@ -39,14 +40,13 @@ type subject struct {
 func newTransaction(c *plan.Changes) *transaction {
 	t := &transaction{changes: c}
 	t.table(unix.NFT_MSG_NEWTABLE)
-	asleep := slices.ContainsFunc(c.From.Chains, func(c plan.Chain) bool { return strings.HasSuffix(c.Attributes, foreignMark) })
-	if c.To.Empty() || asleep {
+	if c.To.Empty() || asleep(c.From) {
 		t.table(unix.NFT_MSG_DELTABLE)
 	}
 	if c.To.Empty() {
 		return t
 	}
-	if asleep {
+	if asleep(c.From) {
 		// The kernel takes no new base chains for a table that it wakes up.
 		t.table(unix.NFT_MSG_NEWTABLE)
 		t.changes = plan.Diff(&plan.Snapshot{}, c.To)
@@ -57,6 +57,11 @@ func newTransaction(c *plan.Changes) *transaction {
 	t.added(chains)
 	t.filled(chains)
 	return t
+}
+
+// asleep says whether somebody put our table to sleep: it is made anew then.
+func asleep(s *plan.Snapshot) bool {
+	return slices.ContainsFunc(s.Chains, func(c plan.Chain) bool { return strings.HasSuffix(c.Attributes, foreignMark) })
 }
 
 // table makes or deletes our table. To make it where it is changes nothing.
@@ -103,6 +108,11 @@ func (t *transaction) withUsers() []plan.ChainChange {
 			gone = append(gone, []byte(t.changes.From.Counters[c.From].Name+"\x00"))
 		}
 	}
+	for _, o := range t.changes.Objects {
+		if o.Kind != plan.Add {
+			gone = append(gone, []byte(t.changes.From.Objects[o.From].Name+"\x00"))
+		}
+	}
 	if len(gone) == 0 {
 		return chains
 	}
@@ -144,7 +154,7 @@ func (t *transaction) emptied(chains []plan.ChainChange) {
 	}
 }
 
-// removed takes out sets, chains and counters. Sets go first: a verdict map
+// removed takes out sets, chains, counters and other objects. Sets go first: a verdict map
 // holds on to the chains that it names.
 func (t *transaction) removed(chains []plan.ChainChange) {
 	for _, s := range t.changes.Sets {
@@ -171,9 +181,14 @@ func (t *transaction) removed(chains []plan.ChainChange) {
 			t.counter(t.changes.From.Counters[c.From], unix.NFT_MSG_DELOBJ, 0)
 		}
 	}
+	for _, o := range t.changes.Objects {
+		if o.Kind != plan.Add {
+			t.object(&t.changes.From.Objects[o.From], false)
+		}
+	}
 }
 
-// added makes chains, counters and sets, still empty.
+// added makes chains, counters, other objects and sets, still empty.
 func (t *transaction) added(chains []plan.ChainChange) {
 	for _, c := range chains {
 		if c.Kind == plan.Add || c.Kind == plan.Replace {
@@ -187,6 +202,11 @@ func (t *transaction) added(chains []plan.ChainChange) {
 	for _, c := range t.changes.Counters {
 		if c.Kind == plan.Add {
 			t.counter(t.changes.To.Counters[c.To], unix.NFT_MSG_NEWOBJ, unix.NLM_F_CREATE)
+		}
+	}
+	for _, o := range t.changes.Objects {
+		if o.Kind != plan.Remove {
+			t.object(&t.changes.To.Objects[o.To], true)
 		}
 	}
 	for i, s := range t.changes.Sets {
@@ -250,7 +270,10 @@ func (t *transaction) filled(chains []plan.ChainChange) {
 		chain := &t.changes.To.Chains[c.To]
 		for i := range chain.Rules {
 			r := &chain.Rules[i]
-			t.begin("a rule of chain "+chain.Name, r.Origin, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+			s := t.begin("a rule of chain "+chain.Name, r.Origin, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+			if slices.ContainsFunc(t.changes.To.Objects, func(o plan.Object) bool { return offloads(r.Body, &o) }) {
+				s.needs = needsFlowtables
+			}
 			t.batch.String(unix.NFTA_RULE_TABLE, Table)
 			t.batch.String(unix.NFTA_RULE_CHAIN, chain.Name)
 			n := t.batch.Open(unix.NFTA_RULE_EXPRESSIONS)
@@ -279,7 +302,7 @@ func (t *transaction) explain(err error) error {
 		return fmt.Errorf("change the table inet %s: %w", Table, refused)
 	}
 	s := t.subject[refused.Message]
-	out := &backend.Refused{Object: s.object, Origin: s.origin, Err: refused}
+	out := &backend.Refused{Object: s.object, Origin: s.origin, Err: s.lacking(t.batch.MessageBytes(refused.Message), refused)}
 	if s.set != nil {
 		if i := s.elementAt(t.batch.MessageBytes(refused.Message), refused.Offset); i >= 0 {
 			out.Origin = s.side.ElementOrigin(s.set, i)

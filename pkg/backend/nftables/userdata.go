@@ -31,6 +31,10 @@ func appendOrder(p []byte, kind uint8, order uint32) []byte {
 	return binary.NativeEndian.AppendUint32(append(p, kind, 4), order)
 }
 
+func appendUserdata(p []byte, kind uint8, value []byte) []byte {
+	return append(append(p, kind, uint8(len(value))), value...)
+}
+
 func eachUserdata(p []byte, each func(kind uint8, value []byte)) {
 	for len(p) >= 2 && len(p) >= 2+int(p[1]) {
 		end := 2 + int(p[1])

@@ -4,6 +4,7 @@ package nftables
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
@@ -18,9 +19,15 @@ func (b *Backend) Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 	}
 	s := &plan.Snapshot{Origins: rs.Origins}
 	sets := make(map[string]*ruleset.Set, len(rs.Sets))
-	for _, set := range rs.Sets {
+	s.Sets = make([]*plan.Set, len(rs.Sets))
+	var group sync.WaitGroup // sets can be large
+	defer group.Wait()
+	for i, set := range rs.Sets {
 		sets[set.Name] = set
-		s.Sets = append(s.Sets, wantSet(set))
+		group.Go(func() {
+			s.Sets[i] = wantSet(set)
+			s.Sets[i].Elements.Sort()
+		})
 	}
 	for _, c := range rs.Chains {
 		chain := plan.Chain{Name: c.Name, Attributes: hookAttributes(c.Hook), Origin: c.Origin}
@@ -36,6 +43,12 @@ func (b *Backend) Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 	for _, c := range rs.Counters {
 		s.Counters = append(s.Counters, plan.Counter{Name: c.Name, Origin: c.Origin})
 	}
+	group.Wait()
+	objects, err := wantObjects(rs)
+	if err != nil {
+		return nil, err
+	}
+	s.Objects = objects
 	s.Normalize()
 	return s, nil
 }
@@ -52,9 +65,9 @@ func wantSet(set *ruleset.Set) *plan.Set {
 			data = verdictRecord(verdictCode(set.Verdicts[i].Kind), []byte(set.Verdicts[i].Chain))
 		}
 		if set.Interval {
-			e.Append(set.OriginAt(i), set.KeyAt(i), set.HighAt(i), data)
+			e.Append(set.OriginAt(i), kernelOrders(set.Key, set.KeyAt(i)), kernelOrders(set.Key, set.HighAt(i)), data)
 		} else {
-			e.Append(set.OriginAt(i), set.KeyAt(i), data)
+			e.Append(set.OriginAt(i), kernelOrders(set.Key, set.KeyAt(i)), data)
 		}
 	}
 	return out
