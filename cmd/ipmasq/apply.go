@@ -92,6 +92,7 @@ func (p *program) planned(c *cli.Context, do func(*engine.Engine, context.Contex
 		return nil, err
 	}
 	defer closeHost()
+	e.Session = p.session()
 	if c.Bool("timings") {
 		e.Step("parse", time.Since(start))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -33,6 +34,9 @@ func (p *program) check(c *cli.Context) error {
 		if r, err = p.compile(pol, compile.Facts{}); err == nil {
 			d.Valid = true
 			d.Warnings = mistakesJSON(r.Warnings)
+			for _, z := range (compile.Facts{}).Unresolved(pol) {
+				p.hintf("zone %s is where the default route leads, which only the host knows: ipmasq plan sees the rest", z.Name)
+			}
 		}
 	}
 	var bad *invalid
@@ -65,11 +69,32 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// contents says in a line what a policy holds.
+// contents says in a line what a policy holds, section by section.
 func contents(p *policy.Policy) string {
-	return fmt.Sprintf("%s, %s, %s, %s", counted(len(p.Zones), "zone", "zones"),
-		counted(len(p.Masquerade), "masquerade", "masquerades"), counted(len(p.PortForward), "port forward", "port forwards"),
-		counted(len(p.Forward.Rules), "forward rule", "forward rules"))
+	var parts []string
+	add := func(n int, one, many string) {
+		if n > 0 {
+			parts = append(parts, counted(n, one, many))
+		}
+	}
+	add(len(p.Zones), "zone", "zones")
+	add(len(p.Sets), "set", "sets")
+	add(len(p.OneToOne), "one_to_one", "one_to_one")
+	add(len(p.SNAT), "snat", "snat")
+	add(len(p.Masquerade), "masquerade", "masquerades")
+	add(len(p.PortForward), "port forward", "port forwards")
+	add(len(p.Redirect), "redirect", "redirects")
+	add(len(p.Forward.Rules), "forward rule", "forward rules")
+	if p.Input != nil {
+		add(len(p.Input.Rules), "input rule", "input rules")
+		if len(p.Input.Rules) == 0 {
+			parts = append(parts, "input without rules")
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing in it"
+	}
+	return strings.Join(parts, ", ")
 }
 
 type checkDocument struct {

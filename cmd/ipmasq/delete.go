@@ -64,20 +64,24 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 	for _, s := range d.Kept {
 		fmt.Fprintf(w, "%s sysctl %s, which somebody else has set since\n", left, s.Name)
 	}
+	for _, line := range d.Routing.Lines() {
+		fmt.Fprintf(w, "%s %s\n", removed, line)
+	}
 	if d.Flows > 0 {
 		fmt.Fprintf(w, "%s %s\n", cut, counted(d.Flows, "translated flow", "translated flows"))
 	}
 }
 
 type deletionDocument struct {
-	FormatVersion int              `json:"format_version"`
-	Chains        int              `json:"chains"`
-	Sets          int              `json:"sets"`
-	Counters      int              `json:"counters"`
-	Restored      []sysctlDocument `json:"restored"`
-	Kept          []sysctlDocument `json:"kept"`
-	FlowsCut      int              `json:"flows_cut"`
-	StillForwards bool             `json:"still_forwards"`
+	FormatVersion int               `json:"format_version"`
+	Chains        int               `json:"chains"`
+	Sets          int               `json:"sets"`
+	Counters      int               `json:"counters"`
+	Restored      []sysctlDocument  `json:"restored"`
+	Kept          []sysctlDocument  `json:"kept"`
+	FlowsCut      int               `json:"flows_cut"`
+	Routing       []routingDocument `json:"routing"`
+	StillForwards bool              `json:"still_forwards"`
 }
 
 func deletionJSON(d *engine.Deletion) deletionDocument {
@@ -89,6 +93,6 @@ func deletionJSON(d *engine.Deletion) deletionDocument {
 	}
 	return deletionDocument{
 		formatVersion, len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
-		restored, sysctlsJSON(d.Kept), d.Flows, d.StillForwards,
+		restored, sysctlsJSON(d.Kept), d.Flows, routingJSON(engine.Routing{Remove: d.Routing}), d.StillForwards,
 	}
 }

@@ -21,11 +21,14 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 		return
 	}
 	p.printEntryChanges(c, w, pl.Rules)
+	var sysctls columns
 	for _, s := range pl.Sysctls {
 		if s.Writes() {
-			fmt.Fprintf(w, "%s  %s\n", p.colour(c, "33", fmt.Sprintf("%-40s", fmt.Sprintf("~ sysctl %s: %s -> %s", s.Name, s.Before, s.After))), s.Why)
+			sysctls.add("33", fmt.Sprintf("~ sysctl %s: %s -> %s", s.Name, s.Before, s.After), s.Why)
 		}
 	}
+	sysctls.print(p, c, w)
+	p.printRouting(c, w, pl.Routing)
 	fmt.Fprintf(w, "%s: %s\n", tableName, pl.Rules.Summary())
 }
 
@@ -34,6 +37,7 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.Changes) {
 	entries := changes.Entries()
 	shown, structural := 0, 0
+	var lines columns
 	for i := range entries {
 		e := &entries[i]
 		if e.Structural() {
@@ -43,10 +47,10 @@ func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.C
 		if shown++; shown > entriesShown {
 			continue
 		}
-		line := fmt.Sprintf("%c %s", e.Sign, e.Name())
 		code := map[byte]string{'+': "32", '-': "31", '~': "33"}[e.Sign]
-		fmt.Fprintf(w, "%s  %s\n", p.colour(c, code, fmt.Sprintf("%-40s", line)), besides(e))
+		lines.add(code, fmt.Sprintf("%c %s", e.Sign, e.Name()), e.Place.String(), e.Detail())
 	}
+	lines.print(p, c, w)
 	if shown > entriesShown {
 		fmt.Fprintf(w, "... and %s more (-o json lists all)\n", counted(shown-entriesShown, "entry", "entries"))
 	}
@@ -58,24 +62,14 @@ func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.C
 // tableName is where the rules are.
 const tableName = "table inet " + nftables.Table
 
-// besides is the place of an entry and what it comes to in the kernel.
-func besides(e *plan.EntryChange) string {
-	detail, place := e.Detail(), e.Place.String()
-	switch {
-	case place == "":
-		return detail
-	case detail == "":
-		return place
-	}
-	return place + "  " + detail
-}
-
 type planDocument struct {
-	FormatVersion int              `json:"format_version"`
-	Different     bool             `json:"different"`
-	Summary       string           `json:"summary"`
-	Entries       []entryDocument  `json:"entries"`
-	Sysctls       []sysctlDocument `json:"sysctls"`
+	FormatVersion int               `json:"format_version"`
+	Different     bool              `json:"different"`
+	Summary       string            `json:"summary"`
+	Entries       []entryDocument   `json:"entries"`
+	Sysctls       []sysctlDocument  `json:"sysctls"`
+	Routing       []routingDocument `json:"routing"`
+	Warnings      []mistakeDocument `json:"warnings"`
 }
 
 type entryDocument struct {
@@ -96,15 +90,23 @@ type sysctlDocument struct {
 }
 
 func planJSON(pl *engine.Plan) planDocument {
+	warnings := mistakesJSON(pl.Compiled.Warnings)
+	for _, w := range pl.Warnings {
+		warnings = append(warnings, mistakeDocument{Message: w})
+	}
 	return planDocument{
 		FormatVersion: formatVersion, Different: !pl.Empty(), Summary: pl.Rules.Summary(),
-		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls),
+		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls), Routing: routingJSON(pl.Routing),
+		Warnings: warnings,
 	}
 }
 
 func entriesJSON(c *plan.Changes) []entryDocument {
 	out := []entryDocument{}
 	for _, e := range c.Entries() {
+		if e.Structural() {
+			continue
+		}
 		out = append(out, entryDocument{
 			Change: map[byte]string{'+': "add", '-': "remove", '~': "change"}[e.Sign], Entry: e.Entry, Place: e.Place.String(),
 			RulesAdded: e.RulesAdded, RulesRemoved: e.RulesRemoved, ElementsAdded: e.ElementsAdded, ElementsRemoved: e.ElementsRemoved,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
 	"github.com/ipmasq/ipmasq/pkg/compile"
@@ -41,6 +42,9 @@ func (p *program) renderCommand() *cli.Command {
 				if facts, err = readFacts(c); err != nil {
 					return err
 				}
+			}
+			if zones := facts.Unresolved(pol); len(zones) > 0 {
+				return fmt.Errorf("%s: zone %s is where the default route leads, which only the host knows; render it without --offline, or with --netns", zones[0].Place, zones[0].Name)
 			}
 			r, err := p.compile(pol, facts)
 			if err != nil {

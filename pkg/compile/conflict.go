@@ -17,7 +17,7 @@ func (c *compiler) order(f *forwards) {
 		return
 	}
 	s := newSweep(f)
-	x := &conflicts{c: c, forwards: f, relations: newRelations(f), blamed: map[uint32]bool{}, counts: map[[2]uint32]int{}}
+	x := &conflicts{c: c, forwards: f, relations: newRelations(f), blamed: map[blame]bool{}, counts: map[[2]uint32]int{}}
 	s.each(contested, x.pair)
 	x.disguise(contested)
 	x.tooMany()
@@ -29,9 +29,17 @@ type conflicts struct {
 	c *compiler
 	*forwards
 	relations *relations
-	blamed    map[uint32]bool     // claims that have an error
+	blamed    map[blame]bool
 	counts    map[[2]uint32]int   // errors by pair of entries
 	before    map[uint32][]*entry // what has to be looked up before an entry
+}
+
+// blame is the ports of an entry, or of a line of its map, that have an error:
+// once, whatever families its targets are of.
+type blame struct {
+	origin      uint32
+	first, last uint16
+	proto       uint8
 }
 
 // mostErrors is how many ports of two entries are reported one by one.
@@ -83,13 +91,14 @@ func (x *conflicts) message(a, b *entry, k, l *claim, inside bool) string {
 	return never + "it; take it out of the ports of one of the two, or " + apart
 }
 
-// blame reports claim j once.
+// blame reports the ports of claim j once.
 func (x *conflicts) blame(i, j uint32, message, note string) {
-	if x.blamed[j] {
+	k, l := &x.claims[i], &x.claims[j]
+	key := blame{l.origin, l.first, l.last, l.proto}
+	if x.blamed[key] {
 		return
 	}
-	x.blamed[j] = true
-	k, l := &x.claims[i], &x.claims[j]
+	x.blamed[key] = true
 	pair := [2]uint32{k.entry, l.entry}
 	if x.counts[pair]++; x.counts[pair] <= mostErrors {
 		x.c.fail(x.written(l), message, policy.Note{Place: x.written(k), Message: note})

@@ -16,8 +16,7 @@ func takes(p *policy.Policy, i int, zone string, k packet) bool {
 	one.PortForward = p.PortForward[i : i+1 : i+1]
 	one.PortForward = append([]policy.PortForward(nil), one.PortForward...)
 	one.PortForward[0].Hairpin.Off = true
-	entry, _ := expect(&one, zone, k)
-	return entry != ""
+	return expect(&one, zone, k).entry != ""
 }
 
 // covered says whether some port of an entry is one that an earlier entry
@@ -67,11 +66,11 @@ func covered(p *policy.Policy) bool {
 // packets.
 func TestConflicts(t *testing.T) {
 	refused := 0
-	for seed := range uint64(250) {
+	for seed := range uint64(600) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		text := randomForwards(r)
-		if strings.Contains(text, "@") {
-			continue // what is in a set does not make a conflict
+		if strings.Contains(text, "@") || strings.Contains(text, "fd00") {
+			continue // what is in a set does not make a conflict; all packets here are IPv4
 		}
 		p, err := policy.Parse("random.yaml", []byte(text))
 		if err != nil {

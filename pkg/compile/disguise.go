@@ -15,7 +15,7 @@ func (x *conflicts) disguise(contested []uint32) {
 	if !slices.ContainsFunc(contested, func(i uint32) bool { return source(i) != source(contested[0]) }) {
 		return
 	}
-	list := slices.Clone(contested)
+	list := slices.DeleteFunc(slices.Clone(contested), func(i uint32) bool { return x.entries[x.claims[i].entry].loopback })
 	slices.SortFunc(list, func(i, j uint32) int {
 		k, l := &x.claims[i], &x.claims[j]
 		return cmp.Or(cmp.Compare(k.slot(), l.slot()), k.target.Compare(l.target), cmp.Compare(k.first, l.first), cmp.Compare(i, j))

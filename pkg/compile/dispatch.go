@@ -1,10 +1,15 @@
 package compile
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
+
+// fewInterfaces is how many names a packet's interface is compared with one by
+// one. A comparison costs 5 ns or so, a look-up as much as several.
+const fewInterfaces = 2
 
 // dispatch appends rules to a base chain that send a packet to the chain of
 // the zone it comes from: by interface, then by source. What comes from no zone
@@ -12,23 +17,37 @@ import (
 // an interface that a zone names and comes from no zone goes to the chain
 // otherwise, unless that is "".
 func (c *compiler) dispatch(base *ruleset.Chain, chains map[*zone]string, otherwise string) {
-	// From the widest to the narrowest, since an interface needs a verdict of
-	// its own only where it differs from that of the next wider pattern.
-	verdicts := make([]ruleset.Action, len(c.buckets))
-	needed := make([]bool, len(c.buckets))
 	made := map[string]ruleset.Action{}
-	for i := len(c.buckets) - 1; i >= 0; i-- {
-		b := &c.buckets[i]
+	c.byInterface(base, own("zones"), pass(), func(b *bucket) ruleset.Action {
 		fallback := pass()
 		if otherwise != "" && b.pattern != anyInterface() {
 			fallback = goTo(otherwise)
 		}
-		verdicts[i] = c.bucketVerdict(base.Name, b, chains, fallback, made)
-		wider := pass()
+		return c.bucketVerdict(base.Name, b, chains, fallback, made)
+	})
+}
+
+// byInterface appends rules that give what arrives the verdict of its bucket.
+// What is in none goes on behind them, which is to mean the verdict none.
+func (c *compiler) byInterface(base *ruleset.Chain, o ruleset.Origin, none ruleset.Action, of func(*bucket) ruleset.Action) {
+	// From the widest to the narrowest, since an interface needs a verdict of
+	// its own only where it differs from that of the next wider pattern.
+	verdicts := make([]ruleset.Action, len(c.buckets))
+	needed := make([]bool, len(c.buckets))
+	for i := len(c.buckets) - 1; i >= 0; i-- {
+		b := &c.buckets[i]
+		verdicts[i] = of(b)
+		wider := none
 		if b.wider >= 0 {
 			wider = verdicts[b.wider]
 		}
 		needed[i] = !sameVerdict(verdicts[i], wider)
+	}
+	names := 0
+	for i := range c.buckets {
+		if needed[i] && !c.buckets[i].pattern.wildcard {
+			names++
+		}
 	}
 	var exact *ruleset.Set
 	for i := range c.buckets {
@@ -36,18 +55,45 @@ func (c *compiler) dispatch(base *ruleset.Chain, chains map[*zone]string, otherw
 		if !needed[i] || b.pattern.wildcard {
 			continue
 		}
+		if names <= fewInterfaces {
+			c.rule(base, o, verdicts[i], interfaceIs(ruleset.IIfName, b.pattern)...)
+			continue
+		}
 		if exact == nil {
 			exact = ruleset.NewSet(unused(c.taken, base.Name+"_interfaces"), []ruleset.Type{ruleset.IfName}, []ruleset.Type{ruleset.Verdict})
-			exact.Origin = own("zones")
+			exact.Origin = o
 			c.out.Sets = append(c.out.Sets, exact)
-			c.rule(base, own("zones"), ruleset.Action{Kind: ruleset.VerdictMap, Fields: []ruleset.Field{ruleset.IIfName}, Map: exact.Name})
+			c.rule(base, o, ruleset.Action{Kind: ruleset.VerdictMap, Fields: []ruleset.Field{ruleset.IIfName}, Map: exact.Name})
 		}
 		exact.AddVerdict(ifname(b.pattern.name), nil, verdicts[i], ruleset.NoOrigin)
 	}
 	for i := range c.buckets {
 		if b := &c.buckets[i]; needed[i] && b.pattern.wildcard {
-			c.rule(base, own("zones"), verdicts[i], interfaceIs(ruleset.IIfName, b.pattern)...)
+			c.rule(base, o, verdicts[i], interfaceIs(ruleset.IIfName, b.pattern)...)
 		}
+	}
+}
+
+// arriving appends rules to a base chain that send what may come from one of
+// the zones to a chain. They look at the interface alone, and at no more than
+// they need to have the rest leave at once.
+func (c *compiler) arriving(base *ruleset.Chain, from map[*zone]string, to string) {
+	var patterns []pattern
+	for i := len(c.buckets) - 1; i >= 0; i-- { // from the widest to the narrowest
+		b := &c.buckets[i]
+		comes := slices.ContainsFunc(b.cells, func(x cell) bool { return from[x.zone] != "" && !x.empty() })
+		covered := slices.ContainsFunc(patterns, func(p pattern) bool { return p.covers(b.pattern) })
+		if comes && !covered {
+			patterns = append(patterns, b.pattern)
+		}
+	}
+	if len(patterns) > fewInterfaces {
+		by := c.interfaces(ruleset.IIfName, patterns, base.Name+"_arriving", own("zones"))
+		c.rule(base, own("zones"), goTo(to), by.matches...)
+		return
+	}
+	for _, p := range slices.Backward(patterns) {
+		c.rule(base, own("zones"), goTo(to), interfaceIs(ruleset.IIfName, p)...)
 	}
 }
 

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -17,31 +18,111 @@ const (
 // defaultChain is where forward sends what nothing else decided.
 const defaultChain = "forward_default"
 
+// filter is the rules of forward or of input, with their conditions.
+type filter struct {
+	section string
+	*policy.Forward
+	conditions []condition // by index of Rules
+}
+
 // resolveRules compiles when each rule applies, and finds those that can match
-// nothing. A rule that accepts makes the host forward.
-func (c *compiler) resolveRules() {
-	list := c.policy.Forward.Rules
-	c.rules = make([]condition, len(list))
-	for i := range list {
-		r := &list[i]
-		o, what := ruleOrigin(r), "forward_"+r.Name
-		when := and(family(r.Family), c.protocols(upper{r.Protocols, r.SourcePorts, r.Ports, r.ICMPTypes}, what, o))
-		when = and(when, c.toZones(r.To))
-		when = and(when, c.address(sources(), r.Sources, r.ExceptSources, what+"_sources", o))
-		when = and(when, c.address(destinations(), r.Destinations, r.ExceptDestinations, what+"_destinations", o))
+// nothing. A rule of forward that accepts makes the host forward.
+func (c *compiler) resolveRules(section string, p *policy.Forward) *filter {
+	x := &filter{section, p, make([]condition, len(p.Rules))}
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		o := x.origin(r)
+		if r.Mark != nil && r.Rate != nil {
+			c.fail(r.Mark.Place, fmt.Sprintf("`mark` and `rate` do not go together: every packet of a flow is marked, and the rate of %s is of new flows; make a rule of `mark` without `rate`", o.Entry))
+		}
+		when := c.ruleCondition(x, r, ruleset.OIfName)
 		from := c.zones
 		if len(r.From) > 0 {
 			from = c.refs(r.From)
 		}
-		c.rules[i] = condition{when, from}
+		x.conditions[i] = condition{when, from}
 		families := c.matching(&traffic{r.Family, from, r.To, r.Sources, r.ExceptSources, r.Destinations, r.ExceptDestinations}, when, o.Entry, r.Place)
-		if r.Action == policy.Accept {
+		if r.Action == policy.Accept && section == "forward" {
 			c.forwardsFamilies(families)
+		}
+	}
+	return x
+}
+
+// ruleCondition is when a rule applies, where out tells the interface that a
+// packet leaves by.
+func (c *compiler) ruleCondition(x *filter, r *policy.Rule, out ruleset.Field) []alternative {
+	o, what := x.origin(r), x.object(r)
+	when := and(family(r.Family), c.protocols(upper{r.Protocols, r.SourcePorts, r.Ports, r.ICMPTypes}, what, o))
+	if to := c.towards(r.To); to != nil {
+		when = and(when, c.within(to, out, destinations()))
+	}
+	when = and(when, c.address(sources(), r.Sources, r.ExceptSources, what+"_sources", o))
+	return and(when, c.address(destinations(), r.Destinations, r.ExceptDestinations, what+"_destinations", o))
+}
+
+func (x *filter) origin(r *policy.Rule) ruleset.Origin { return origin(x.section, r.Name, r.Place) }
+
+// object is what the names of a rule's objects begin with.
+func (x *filter) object(r *policy.Rule) string { return x.section + "_" + r.Name }
+
+// rulesFrom appends the rules that look at what comes from a zone.
+func (c *compiler) rulesFrom(ch *ruleset.Chain, z *zone, x *filter) {
+	for i := range x.Rules {
+		if slices.Contains(x.conditions[i].from, z) {
+			c.decide(ch, x, &x.Rules[i], x.conditions[i])
 		}
 	}
 }
 
-func ruleOrigin(r *policy.Rule) ruleset.Origin { return origin("forward", r.Name, r.Place) }
+// decide appends a rule's decision, behind what it asks for new flows.
+func (c *compiler) decide(ch *ruleset.Chain, x *filter, r *policy.Rule, on condition) {
+	when, o, object := on.when, x.origin(r), x.object(r)
+	if r.Synproxy {
+		c.keptAlive(ch, o, when)
+		return
+	}
+	counter := c.counter(object, o)
+	a := attributes{limits: r.Limits, log: r.Log, families: on.families()}
+	if r.Rate == nil && !a.any() {
+		c.verdict(ch, o, when, r.Protocols, counter, r.Action)
+		return
+	}
+	name := fit("flows_of_" + object)
+	if !c.chains[name] {
+		flows := c.chain(name, o)
+		c.begun(flows, o, r)
+		c.above(flows, o, object, r.Rate, a.families)
+		c.give(flows, o, object, a)
+		which := anything()
+		if len(r.Protocols) == 1 && r.Action == policy.Reject {
+			which = c.protocols(upper{protocols: r.Protocols}, object, o)
+		}
+		c.verdict(flows, o, which, r.Protocols, counter, r.Action)
+	}
+	// Above its rate a rule does not match, and the next one is tried.
+	do := goTo(name)
+	if r.Rate != nil {
+		do = jumpTo(name)
+	}
+	c.entryRules(ch, o, when, "", do)
+}
+
+// begun spares what a flow sends after its first packet, and before the answer
+// that makes it established: limits and rates are of flows, and lines of a log
+// are about flows. What a rule accepts then passes; a rule with a rate that
+// refuses has been passed by already.
+func (c *compiler) begun(ch *ruleset.Chain, o ruleset.Origin, r *policy.Rule) {
+	do := pass()
+	switch {
+	case r.Action == policy.Accept:
+	case r.Rate != nil:
+		do = ruleset.Action{Kind: ruleset.Return}
+	default:
+		return
+	}
+	c.rule(ch, o, do, anyBit(ruleset.CtStatusField, ruleset.CtConfirmed))
+}
 
 // forward builds the chain that decides what may pass.
 func (c *compiler) forward(forwards *forwards) {
@@ -54,6 +135,7 @@ func (c *compiler) forward(forwards *forwards) {
 	o := c.defaultOrigin()
 	c.verdict(c.chain(defaultChain, o), o, anything(), nil, c.counter(counterDefault, o), c.policy.Forward.Default)
 	base := c.base("forward", ruleset.TypeFilter, ruleset.Forward, 0)
+	c.offload(base)
 	c.rule(base, own("ipmasq"), pass(), anyBit(ruleset.CtStateField, ruleset.CtEstablished|ruleset.CtRelated))
 	c.bridgedDiscovery(base)
 	c.dispatch(base, from, defaultChain)
@@ -76,21 +158,18 @@ func (c *compiler) defaultOrigin() ruleset.Origin {
 
 // forwardFrom fills the chain for what comes from a zone.
 func (c *compiler) forwardFrom(ch *ruleset.Chain, z *zone, forwards *forwards) {
+	c.handshakes(ch, z, c.rules)
 	c.invalid(ch, z)
-	for i := range c.rules {
-		if r := &c.policy.Forward.Rules[i]; slices.Contains(c.rules[i].from, z) {
-			o := ruleOrigin(r)
-			c.verdict(ch, o, c.rules[i].when, r.Protocols, c.counter("forward_"+r.Name, o), r.Action)
-		}
-	}
-	c.masqueradesFrom(z, func(m *policy.Masquerade, when []alternative) {
-		if !m.NoForward {
-			c.entryRules(ch, masqueradeOrigin(m), when, "", pass())
+	c.rulesFrom(ch, z, c.rules)
+	c.translatorsFrom(z, func(t *translator) {
+		if t.opens {
+			c.entryRules(ch, t.origin, t.when, "", pass())
 		}
 	})
 	if forwards.enters(z) {
 		c.rule(ch, own("port_forward"), jumpTo(openedChain), anyBit(ruleset.CtStatusField, ruleset.CtDNAT))
 	}
+	c.letIn(ch, c.policy.Forward.Default == policy.Accept)
 	c.rule(ch, c.defaultOrigin(), goTo(defaultChain))
 }
 
@@ -99,11 +178,11 @@ func (c *compiler) forwardFrom(ch *ruleset.Chain, z *zone, forwards *forwards) {
 func (c *compiler) invalid(ch *ruleset.Chain, z *zone) {
 	o, when, drop := own("invalid"), anyBit(ruleset.CtStateField, ruleset.CtInvalid), ruleset.Action{Kind: ruleset.Drop}
 	var leaks *ruleset.Chain
-	c.masqueradesFrom(z, func(m *policy.Masquerade, condition []alternative) {
+	c.translatorsFrom(z, func(t *translator) {
 		if leaks == nil {
 			leaks = c.chain("forward_invalid_from_"+z.Name, o)
 		}
-		c.entryRules(leaks, masqueradeOrigin(m), condition, c.leakCounter(m), drop)
+		c.stopLeaks(leaks, t, t.when)
 	})
 	if leaks != nil {
 		c.rule(ch, o, goTo(leaks.Name), when)

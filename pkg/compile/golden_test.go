@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -82,7 +83,8 @@ func policies(t testing.TB, dir string, enough int) []string {
 }
 
 // load reads a policy. A first line as "# facts: eth1 10.0.0.1/24, ppp0
-// 203.0.113.1/32" tells what the host has.
+// point-to-point 203.0.113.1/32 default, local 10.9.0.0/16" tells what the host
+// has, where its default route leads, and a local route.
 func load(t testing.TB, name string) (*policy.Policy, compile.Facts) {
 	t.Helper()
 	data, err := os.ReadFile(name)
@@ -96,10 +98,23 @@ func load(t testing.TB, name string) (*policy.Policy, compile.Facts) {
 	var facts compile.Facts
 	line, _, _ := strings.Cut(string(data), "\n")
 	if links, ok := strings.CutPrefix(line, "# facts: "); ok {
+		facts.Host = true
 		for link := range strings.SplitSeq(links, ", ") {
 			words := strings.Fields(link)
+			if words[0] == "local" {
+				facts.Local = append(facts.Local, netip.MustParsePrefix(words[1]))
+				continue
+			}
 			l := compile.Link{Name: words[0]}
 			for _, a := range words[1:] {
+				switch a {
+				case "point-to-point":
+					l.PointToPoint = true
+					continue
+				case "default":
+					facts.DefaultRoutes = append(facts.DefaultRoutes, l.Name)
+					continue
+				}
 				l.Addresses = append(l.Addresses, netip.MustParsePrefix(a))
 			}
 			facts.Links = append(facts.Links, l)
@@ -113,6 +128,9 @@ func text(t testing.TB, r *compile.Result) []byte {
 	var out bytes.Buffer
 	if err := nftables.Text(&out, r.Ruleset); err != nil {
 		t.Fatal(err)
+	}
+	for _, u := range r.Uplinks {
+		fmt.Fprintf(&out, "# rule %d: fwmark %#x/%#x lookup %d, for what came in by %s\n", u.Priority, u.Mark, u.Mask, u.Table, u.Interface)
 	}
 	for f, on := range []bool{r.IPv4, r.IPv6} {
 		if on {

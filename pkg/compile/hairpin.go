@@ -10,26 +10,36 @@ import (
 // the answer would not come back otherwise: always where the entry says so, and
 // where the packet leaves by the interface it came in by.
 func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
-	if len(f.opened) == 0 {
+	o := own("port_forward")
+	c.sourceOfLoopback(base, f)
+	if len(f.opened)+len(c.oneToOne) == 0 {
 		return
 	}
-	o := own("port_forward")
 	ch := c.chain("nat_postrouting_opened", o)
 	masquerade := ruleset.Action{Kind: ruleset.Masquerade}
 	var same *ruleset.Chain
+	hairpin := func() *ruleset.Chain {
+		if same == nil {
+			same = c.chain("nat_postrouting_hairpin", o)
+		}
+		return same
+	}
+	c.logEntered(ch)
 	for _, x := range f.opened {
 		if x.source == sourceMasquerade {
 			c.rule(ch, o, masquerade, x.match()...)
 			continue
 		}
-		if same == nil {
-			same = c.chain("nat_postrouting_hairpin", o)
-		}
 		do := masquerade
 		if x.source == sourceOutside {
 			do = ruleset.Action{Kind: ruleset.SNATToDest, Family: familyOf(x.family)}
 		}
-		c.rule(same, o, do, x.match()...)
+		c.rule(hairpin(), o, do, x.match()...)
+	}
+	for family := range 2 {
+		if m := c.entered(family); m != nil {
+			c.rule(hairpin(), own("one_to_one"), masquerade, m...)
+		}
 	}
 	if same != nil {
 		// What br_netfilter shows of a bridge has no input interface here. It
@@ -123,7 +133,7 @@ func (c *compiler) sharedBy(name string) *bucket {
 func (c *compiler) sameZone(ch *ruleset.Chain, b *bucket, to string, forwards *forwards) {
 	for _, x := range b.cells {
 		zo := origin("zone", x.zone.Name, x.zone.Place)
-		open := slices.ContainsFunc(forwards.entries, func(e *entry) bool { return slices.Contains(e.from, x.zone) })
+		open := c.oneToOneUplink(x.zone) || slices.ContainsFunc(forwards.entries, func(e *entry) bool { return slices.Contains(e.from, x.zone) })
 		for f, list := range x.addresses {
 			if len(list) == 0 {
 				continue

@@ -28,6 +28,7 @@ type kind struct {
 	proto      uint8
 	ranges     bool // the map holds ranges
 	keep       bool // the map gives an address and leaves the port alone
+	way        uint16
 	level      int
 }
 
@@ -53,7 +54,7 @@ func (c *compiler) lookups(f *forwards) {
 		}
 		// Where the key has ranges anyway, all claims can share the map.
 		keep := !k.single() && k.keeps()
-		kind := kind{conditions, family, k.proto, !k.single() || rangeKeys[family], keep, e.level}
+		kind := kind{conditions, family, k.proto, !k.single() || rangeKeys[family], keep, k.way, e.level}
 		if l == nil || kind != last {
 			if l = made[kind]; l == nil {
 				l = &lookup{kind: kind, entry: e}
@@ -70,6 +71,7 @@ func (c *compiler) lookups(f *forwards) {
 			compareBool(a.ranges, b.ranges), cmp.Compare(a.name, b.name))
 	})
 	for _, l := range f.lookups {
+		l.entry.lookups = append(l.entry.lookups, l)
 		c.out.Sets = append(c.out.Sets, c.fill(f, l))
 	}
 	c.findOpened(f)
@@ -125,6 +127,9 @@ func singles(list spans) bool {
 func (l *lookup) baseName() string {
 	e := l.entry
 	name := "port_forward_from_" + zoneNames(e.from, "_")
+	if e.loopback {
+		name = "port_forward_of_gateway"
+	}
 	if e.alone {
 		name = "port_forward_" + e.Name
 	}
@@ -155,6 +160,9 @@ func (l *lookup) baseName() string {
 	}
 	if l.keep {
 		tail += "_keep"
+	}
+	if e.ways[l.family] > 1 {
+		tail += fmt.Sprintf("_to%d", l.way+1)
 	}
 	tail += "_" + policy.ProtocolName(l.proto) + familySuffix(l.family)
 	if l.level > 0 {

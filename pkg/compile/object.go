@@ -130,6 +130,9 @@ func (c *compiler) sort() {
 	slices.SortFunc(c.out.Chains, func(a, b *ruleset.Chain) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.out.Sets, func(a, b *ruleset.Set) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.out.Counters, func(a, b *ruleset.Counter) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.out.Helpers, func(a, b *ruleset.Helper) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.out.Timeouts, func(a, b *ruleset.Timeout) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.out.Flowtables, func(a, b *ruleset.Flowtable) int { return cmp.Compare(a.Name, b.Name) })
 	for _, s := range c.out.Sets {
 		s.Sort()
 	}

@@ -72,6 +72,9 @@ func (c *compiler) findOpened(f *forwards) {
 	made := map[openedKind]*opened{}
 	var o *opened
 	for _, l := range f.lookups {
+		if l.entry.loopback {
+			continue // the gateway's own connections are not forwarded
+		}
 		for _, claim := range l.claims {
 			k := &f.claims[claim]
 			kind := openedKind{l.family, l.proto, onePort, l.entry.sourceSuffix()}

@@ -17,6 +17,7 @@ type claim struct {
 	toFirst, toLast uint16 // 0: the port is kept
 	entry           uint32 // index of the entry
 	origin          uint32 // index in Ruleset.Origins
+	way             uint16 // which of the entry's targets of a family
 	proto           uint8
 }
 
@@ -35,10 +36,12 @@ func (k *claim) single() bool { return k.first == k.last || k.shifts() }
 // entry is a port_forward entry with its conditions resolved.
 type entry struct {
 	*policy.PortForward
+	attributes
 	index    int
 	from     []*zone
 	hairpin  []*zone
 	gateway  bool // the gateway's own connections too
+	loopback bool // and those alone: the address is a loopback address
 	address  addresses
 	sources  addresses
 	except   addresses
@@ -50,7 +53,10 @@ type entry struct {
 	sourced  bool     // the source is part of the key of its maps
 	aimed    bool     // the destination is
 	elements int      // ports that its maps hold
-	alone    bool     // it has so many that it has maps of its own
+	alone    bool     // it has maps of its own
+	apart    bool     // it has a chain of its own too
+	ways     [2]int   // how many targets it has, by family
+	lookups  []*lookup
 	level    int
 }
 
@@ -113,24 +119,29 @@ func (c *compiler) portForwards() *forwards {
 			claims += len(p.Map.Lines)
 			origins += len(p.Map.Lines)
 		} else {
-			claims += max(1, len(p.Ports)) * len(p.Protocols)
+			claims += max(1, len(p.Ports)) * len(p.Protocols) * max(1, len(p.Targets))
 			origins++
 		}
 	}
 	f.claims = make([]claim, 0, claims)
 	f.entries = make([]*entry, 0, len(c.policy.PortForward))
-	c.out.Origins = make([]ruleset.Origin, 0, origins)
+	c.out.Origins = slices.Grow(c.out.Origins, origins)
 	for i := range c.policy.PortForward {
-		e := c.entry(&c.policy.PortForward[i], i)
-		f.entries = append(f.entries, e)
-		before := len(f.claims)
-		if e.Map != nil {
-			c.claimMap(f, e)
-		} else {
-			c.claimPorts(f, e)
+		first := len(f.entries)
+		for _, p := range c.apart(&c.policy.PortForward[i]) {
+			e := c.entry(p, len(f.entries))
+			f.entries = append(f.entries, e)
+			before := len(f.claims)
+			if e.Map != nil {
+				c.claimMap(f, e)
+			} else {
+				c.claimPorts(f, e)
+			}
+			c.checkForward(f.claims[before:], e)
+			c.helpersFit(e.helpers, "port_forward "+e.Name, true, claimed(e.helpers, f.claims[before:]))
+			e.chooseKey(f.claims[before:])
 		}
-		c.checkForward(f.claims[before:], e)
-		e.chooseKey(f.claims[before:])
+		c.idleTargets(f.entries[first:])
 	}
 	c.order(f)
 	if len(c.errs) == 0 {
@@ -142,9 +153,12 @@ func (c *compiler) portForwards() *forwards {
 func (c *compiler) entry(p *policy.PortForward, index int) *entry {
 	e := &entry{
 		PortForward: p, index: index, from: c.refs(p.From),
-		address: split(p.Address), sources: split(p.Sources), except: split(p.ExceptSources),
+		attributes: attributes{p.Limits, p.Timeouts, p.Helpers, p.Log, forwardedProtocols(p), [2]bool{}},
+		address:    split(p.Address), sources: split(p.Sources), except: split(p.ExceptSources),
 	}
 	switch {
+	case p.OfGateway():
+		e.from, e.gateway, e.loopback = nil, true, true
 	case p.AnyAddress && p.Hairpin.Zones != nil:
 		c.fail(p.Hairpin.Place, fmt.Sprintf("port_forward %s has `address: any`, which takes what comes from `from` alone; take `zones` out of its `hairpin`, and name the zones in `from`", p.Name))
 	case p.Hairpin.Off || p.AnyAddress:
@@ -159,6 +173,10 @@ func (c *compiler) entry(p *policy.PortForward, index int) *entry {
 		e.gateway = true
 		e.hairpin = c.inside(e)
 	}
+	for _, to := range p.AllTargets() {
+		e.ways[familyIndex(to.Addr)]++
+	}
+	e.apart = e.attributes.any() || max(e.ways[0], e.ways[1]) > 1
 	e.enters = bitsOf(append(slices.Clone(e.from), e.hairpin...), len(c.zones))
 	e.arrives = bitsOf(e.from, len(c.zones))
 	e.literal = len(e.sources.sets) == 0 && len(e.except.sets) == 0
@@ -202,25 +220,35 @@ func (c *compiler) claimMap(f *forwards, e *entry) {
 	}
 }
 
-// claimPorts lists the ranges of an entry that names ports itself.
+// claimPorts lists the ranges of an entry that names ports itself, to each of
+// its targets.
 func (c *compiler) claimPorts(f *forwards, e *entry) {
 	index := uint32(len(c.out.Origins))
 	c.out.Origins = append(c.out.Origins, origin("port_forward", e.Name, e.Place))
+	var ways [2]uint16
+	for _, to := range e.AllTargets() {
+		way := &ways[familyIndex(to.Addr)]
+		e.claimTarget(f, to, *way, index)
+		*way++
+	}
+}
+
+func (e *entry) claimTarget(f *forwards, to policy.Target, way uint16, index uint32) {
 	ports := e.Ports
 	if e.AllPorts {
 		ports = []policy.Ports{{First: 1, Last: 65535}}
-	} else if e.To.First == e.To.Last {
+	} else if to.First == to.Last {
 		ports = mergePorts(ports)
 	}
 	for _, proto := range e.Protocols {
 		for _, p := range withoutPorts(ports, e.ExceptPorts) {
 			k := claim{
-				target: e.To.Addr, first: p.First, last: p.Last, toFirst: e.To.First, toLast: e.To.Last,
-				proto: proto.Number, entry: uint32(e.index), origin: index,
+				target: to.Addr, first: p.First, last: p.Last, toFirst: to.First, toLast: to.Last,
+				proto: proto.Number, entry: uint32(e.index), origin: index, way: way,
 			}
-			if e.To.First != e.To.Last {
+			if to.First != to.Last {
 				// A range keeps its offset, what is left out of it too.
-				shift := int(e.To.First) - int(ports[0].First)
+				shift := int(to.First) - int(ports[0].First)
 				k.toFirst, k.toLast = uint16(int(p.First)+shift), uint16(int(p.Last)+shift)
 			}
 			f.claims = append(f.claims, k)
@@ -233,21 +261,32 @@ func (c *compiler) claimPorts(f *forwards, e *entry) {
 func (c *compiler) checkForward(claims []claim, e *entry) {
 	from := zoneFamilies(e.from)
 	sources := c.reachable(e.Sources, e.ExceptSources, append(slices.Clone(e.from), e.hairpin...))
+	if e.loopback {
+		from, sources = [2]bool{true, true}, [2]bool{true, true}
+	}
 	var first [2]*claim
 	for i := range claims {
 		if k := &claims[i]; first[familyIndex(k.target)] == nil {
 			first[familyIndex(k.target)] = k
 		}
 	}
+	var named, addressed [2]bool
+	for f := range first {
+		named[f] = e.Family == policy.AnyFamily || e.Family == [2]policy.Family{policy.IPv4, policy.IPv6}[f]
+		addressed[f] = !e.address.given || len(c.flat(&e.address, f)) > 0
+		e.lacks[f] = !named[f] || !from[f] || !sources[f] || !addressed[f]
+	}
 	for f, k := range first {
-		addressed := !e.address.given || len(c.flat(&e.address, f)) > 0
-		e.lacks[f] = !from[f] || !sources[f] || !addressed
-		if k == nil {
+		if k == nil || !named[f] {
 			continue
 		}
 		if !e.lacks[f] {
-			c.forwards[f] = true
+			// What the gateway opens itself is not forwarded.
+			c.forwards[f] = c.forwards[f] || !e.loopback
 			continue
+		}
+		if e.Map == nil && first[1-f] != nil && !e.lacks[1-f] {
+			continue // of several targets each family has its part
 		}
 		lists := [][]policy.Address{e.Sources, e.Address}
 		for _, z := range e.from {
@@ -267,7 +306,7 @@ func (c *compiler) checkForward(claims []claim, e *entry) {
 			why = "its `except_sources` leave nothing of its `sources`; let them differ, or take the entry out"
 		case !from[f]:
 			why = fmt.Sprintf("its target is %s, and packets from %s are %s; let them agree", familyName(f), zoneList(e.from), familyWords(from))
-		case !addressed:
+		case !addressed[f]:
 			why = fmt.Sprintf("its target is %s, and `address` has none of that family; let them agree", familyName(f))
 		}
 		c.fail(at, entry+" can match nothing: "+why)
@@ -296,7 +335,7 @@ func (e *entry) chooseKey(claims []claim) {
 			e.elements += int(k.last) - int(k.first)
 		}
 	}
-	e.alone = e.elements >= aloneFrom
+	e.alone = e.apart || e.elements >= aloneFrom
 	room := max(1, e.elements)
 	fits := func(n int) bool {
 		if n > fewAddresses && n*room > fewElements {
@@ -304,6 +343,9 @@ func (e *entry) chooseKey(claims []claim) {
 		}
 		room *= max(1, n)
 		return true
+	}
+	if e.apart {
+		return // its chain is entered by rules of its own
 	}
 	e.aimed = e.address.given && len(e.address.sets) == 0 && fits(max(len(e.address.literal[0]), len(e.address.literal[1])))
 	e.sourced = e.restricted() && e.literal && fits(max(len(e.allowed[0]), len(e.allowed[1])))

@@ -29,8 +29,13 @@ func (c *compiler) before(l *lookup, inside bool) []alternative {
 	return and(when, []alternative{{matches: aimed}})
 }
 
-// translate appends the rule that makes a look-up.
+// translate appends the rule that makes a look-up, or leads to the entry's own
+// chain.
 func (c *compiler) translate(ch *ruleset.Chain, l *lookup, when []alternative) {
+	if l.entry.apart {
+		c.translateApart(ch, l, when)
+		return
+	}
 	o := own("port_forward")
 	if l.entry.restricted() && !l.entry.sourced {
 		o = origin("port_forward", l.entry.Name, l.entry.Place)
@@ -40,13 +45,18 @@ func (c *compiler) translate(ch *ruleset.Chain, l *lookup, when []alternative) {
 
 // prerouting builds the chain that gives packets a new destination.
 func (c *compiler) prerouting(f *forwards) {
-	from := map[*zone]string{}
+	from, uplinks := map[*zone]string{}, c.sourceUplinks()
 	for _, z := range c.zones {
-		if !f.enters(z) {
+		forged := c.forgedFrom(z, uplinks)
+		redirects := slices.ContainsFunc(c.redirects, func(r *redirect) bool { return slices.Contains(r.from, z) })
+		if !f.enters(z) && len(c.oneToOne) == 0 && !forged && !redirects {
 			continue
 		}
 		from[z] = "nat_prerouting_from_" + z.Name
 		ch := c.chain(from[z], origin("zone", z.Name, z.Place))
+		if forged {
+			c.dropForged(ch, uplinks)
+		}
 		for _, l := range f.lookups {
 			if len(z.left[l.family]) == 0 {
 				continue
@@ -58,6 +68,8 @@ func (c *compiler) prerouting(f *forwards) {
 				c.translate(ch, l, and(c.before(l, true), c.notInside(l)))
 			}
 		}
+		c.redirectsFrom(ch, z)
+		c.enter(ch, z)
 	}
 	if len(from) == 0 {
 		return
@@ -71,26 +83,46 @@ func (c *compiler) prerouting(f *forwards) {
 // its loopback addresses stays its own.
 func (c *compiler) output(f *forwards) {
 	var base *ruleset.Chain
+	attach := func() {
+		if base == nil {
+			base = c.base("nat_output", ruleset.TypeNAT, ruleset.Output, priorityDstNAT)
+			c.offLoopback(base, f)
+		}
+	}
 	for _, l := range f.lookups {
 		if !l.entry.gateway {
 			continue
 		}
-		if base == nil {
-			base = c.base("nat_output", ruleset.TypeNAT, ruleset.Output, priorityDstNAT)
-		}
+		attach()
 		when := and(c.before(l, false), c.notInside(l))
 		if !l.entry.address.given {
-			loopback := netip.MustParsePrefix([2]string{"127.0.0.0/8", "::1/128"}[l.family])
-			when = and(when, []alternative{{matches: []ruleset.Match{{
-				Fields: []ruleset.Field{destinations()[l.family]}, Op: ruleset.NotEqual,
-				Value: appendAddr(nil, loopback.Addr()), Bits: loopback.Bits(),
-			}}}})
+			when = and(when, []alternative{notLoopback(l.family)})
 		}
 		c.translate(base, l, when)
 	}
+	for _, r := range c.redirects {
+		if r.Local {
+			attach()
+			c.redirect(base, r, and(r.when, []alternative{notLoopback(0), notLoopback(1)}))
+		}
+	}
+	if len(c.oneToOne) > 0 {
+		attach()
+		c.enter(base, nil)
+	}
 	if base != nil {
+		c.backOnLoopback(base, f)
 		c.rule(base, own("ipmasq"), pass())
 	}
+}
+
+// notLoopback excludes the loopback addresses of a family.
+func notLoopback(f int) alternative {
+	loopback := netip.MustParsePrefix([2]string{"127.0.0.0/8", "::1/128"}[f])
+	return alternative{only(f), []ruleset.Match{{
+		Fields: []ruleset.Field{destinations()[f]}, Op: ruleset.NotEqual,
+		Value: appendAddr(nil, loopback.Addr()), Bits: loopback.Bits(),
+	}}}
 }
 
 // notInside excludes the addresses that the gateway holds on the interfaces of

@@ -92,8 +92,9 @@ func (c *compiler) icmp(f int, types []policy.ICMPType, what string, o ruleset.O
 
 func (c *compiler) ports(field ruleset.Field, list []policy.Ports, what string, o ruleset.Origin) ruleset.Match {
 	merged := mergePorts(list)
-	if len(merged) == 1 {
-		p := merged[0]
+	// nft(8) makes one comparison of a source port and a port, and so another
+	// rule: a source port stands in a set.
+	if p := merged[0]; len(merged) == 1 && (p.First < p.Last || field != ruleset.SrcPort) {
 		if p.First == p.Last {
 			return equal(field, portBytes(p.First)...)
 		}

@@ -64,7 +64,7 @@ func relate(a, b *entry, f int) relation {
 // that sets keep apart: what is in a set is not for the policy's order to
 // depend on.
 func (e *entry) meets(o *entry, f int) bool {
-	if !e.enters.intersects(o.enters) {
+	if e.loopback != o.loopback || !e.loopback && !e.enters.intersects(o.enters) {
 		return false // those that the gateway uses too have every zone
 	}
 	if e.literal && o.literal && !e.allowed[f].intersects(o.allowed[f]) {

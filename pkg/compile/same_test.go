@@ -48,6 +48,7 @@ port_forward:
   - {name: x, from: wan, protocol: [tcp, udp], ports: [80, 443], to: 10.0.0.1, sources: ["@a", 192.0.2.1, "@b"]}
   - {name: y, from: wan, protocol: tcp, ports: [81, 8000-8010], to: 10.0.0.2, sources: [192.0.2.1, 192.0.2.9]}
   - {name: z, from: [wan, inner], map: {tcp/1: 10.0.0.1, udp/2-3: 10.0.0.2, tcp/4: 10.0.0.3}}
+  - {name: t, from: [wan, inner], protocol: [tcp, udp], ports: [90, 91, 9000-9009], except_ports: [91, 9005], to: [10.0.0.1, "10.0.0.2:7", "fd00::1"], log: true}
 forward:
   rules:
     - {name: r, from: [lan, wan], to: [inner, lan], action: accept}
@@ -56,6 +57,7 @@ forward:
   rules:
     - {action: accept, to: [lan, inner], name: r, from: [wan, lan]}
 port_forward:
+  - {name: t, log: true, to: [10.0.0.1, "10.0.0.2:7", "fd00::1"], except_ports: [9005, 91], ports: [9000-9009, 90-91], protocol: [udp, tcp], from: [inner, wan]}
   - {name: z, from: [inner, wan], map: {tcp/4: 10.0.0.3, udp/2-3: 10.0.0.2, tcp/1: 10.0.0.1}}
   - {name: y, from: wan, protocol: tcp, ports: [8000-8010, 81], to: 10.0.0.2, sources: [192.0.2.9, 192.0.2.1]}
   - {name: x, from: wan, protocol: [udp, tcp], ports: [443, 80], to: 10.0.0.1, sources: [192.0.2.1, "@b", "@a"]}

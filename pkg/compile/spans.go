@@ -3,10 +3,15 @@ package compile
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/policy"
 )
 
 // span is a range of addresses, both ends included, of one family.
 type span struct{ lo, hi netip.Addr }
+
+// String gives the range as a policy writes it.
+func (s span) String() string { return policy.Address{Low: s.lo, High: s.hi}.String() }
 
 // spans are ranges of one family, ascending, neither overlapping nor touching.
 type spans []span

@@ -33,13 +33,17 @@ func words(first, last uint16, each func(word int, mask uint64) bool) {
 	}
 }
 
-// contested gives the claims that share a port with another one. Mostly there
-// are none, and nothing has to be sorted.
+// contested gives the claims that share a port with one of another entry, or
+// of the same map. Mostly there are none, and nothing has to be sorted. The
+// targets of an entry have the same ports, so its first one stands for all.
 func (f *forwards) contested() []uint32 {
 	seen, twice := new([slots]portBits), new([slots]portBits)
 	any := uint64(0)
 	for i := range f.claims {
 		k := &f.claims[i]
+		if k.way > 0 {
+			continue
+		}
 		slot := k.slot()
 		words(k.first, k.last, func(w int, mask uint64) bool {
 			again := seen[slot][w] & mask
@@ -134,12 +138,14 @@ func (s *sweep) box(i uint32, side int) box {
 	return box{s.ends[k.entry][familyIndex(k.target)][side-byDestination], i}
 }
 
-// each calls pair with all pairs that may overlap, the earlier claim first.
+// each calls pair with all pairs that may overlap, the earlier claim first: of
+// entries with several targets, those of the first.
 func (s *sweep) each(list []uint32, pair func(i, j uint32)) {
 	var groups [slots][]uint32
 	for _, i := range list {
-		slot := s.claims[i].slot()
-		groups[slot] = append(groups[slot], i)
+		if k := &s.claims[i]; k.way == 0 {
+			groups[k.slot()] = append(groups[k.slot()], i)
+		}
 	}
 	for _, group := range groups {
 		if len(group) > 0 {

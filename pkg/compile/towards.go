@@ -21,7 +21,12 @@ func (c *compiler) toZones(list []policy.ZoneRef) []alternative {
 	if len(list) == 0 || list[0].Any {
 		return anything()
 	}
-	zones := c.refs(list)
+	return c.within(c.refs(list), ruleset.OIfName, destinations())
+}
+
+// within matches packets of which one end is in any of the zones: the interface
+// there, and the address.
+func (c *compiler) within(zones []*zone, iface ruleset.Field, end side) []alternative {
 	base, o := "zones_"+zoneNames(zones, "_"), own("zones")
 	if len(zones) == 1 {
 		z := zones[0]
@@ -29,16 +34,12 @@ func (c *compiler) toZones(list []policy.ZoneRef) []alternative {
 	}
 	var out []alternative
 	for _, r := range c.regions(zones) {
-		by := c.interfaces(ruleset.OIfName, r.patterns, base, o)
-		if len(r.except) > 0 {
-			m := c.interfaces(ruleset.OIfName, r.except, base+"_except", o)
-			by.matches = append(slices.Clone(by.matches), negated(m.matches[0]))
-		}
+		by := c.through(iface, r, base, o)
 		if total(r.addresses) {
-			out = append(out, by)
+			out = append(out, by...)
 			continue
 		}
-		for f, field := range destinations() {
+		for f, field := range end {
 			to := alternative{only(f), nil}
 			switch addresses := r.addresses[f]; {
 			case len(addresses) == 0:
@@ -47,8 +48,30 @@ func (c *compiler) toZones(list []policy.ZoneRef) []alternative {
 				name, _ := c.nameOf(base+familySuffix(f), addresses.content())
 				to.matches = []ruleset.Match{c.spansMatch(field, addresses, name, o)}
 			}
-			out = append(out, and([]alternative{by}, []alternative{to})...)
+			out = append(out, and(by, []alternative{to})...)
 		}
+	}
+	return out
+}
+
+// through matches the interfaces of a region.
+func (c *compiler) through(iface ruleset.Field, r region, base string, o ruleset.Origin) []alternative {
+	if iface != ruleset.FibDaddrOIfName {
+		by := c.interfaces(iface, r.patterns, base, o)
+		if len(r.except) > 0 {
+			m := c.interfaces(iface, r.except, base+"_except", o)
+			by.matches = append(slices.Clone(by.matches), negated(m.matches[0]))
+		}
+		return []alternative{by}
+	}
+	// nft(8) takes no sets of what a look-up of routes gives.
+	var not []ruleset.Match
+	for _, p := range r.except {
+		not = append(not, negated(interfaceIs(iface, p)[0]))
+	}
+	var out []alternative
+	for _, p := range r.patterns {
+		out = append(out, alternative{matches: append(interfaceIs(iface, p), not...)})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -13,6 +14,15 @@ import (
 type condition struct {
 	when []alternative
 	from []*zone
+}
+
+// families are those in which a packet can meet a condition.
+func (c *condition) families() (out [2]bool) {
+	from := zoneFamilies(c.from)
+	for f := range out {
+		out[f] = from[f] && slices.ContainsFunc(c.when, func(a alternative) bool { return a.family.allows(f) })
+	}
+	return out
 }
 
 // traffic is what an entry says about a packet's ends.

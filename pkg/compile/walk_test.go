@@ -24,6 +24,12 @@ type packet struct {
 	origPort     uint16
 	local        bool // the host holds the destination
 	localIif     bool // on the interface it came in by
+	mark, ctMark uint32
+	tcpFlags     uint8
+	// What the flow first had; the packet's own where it is not set.
+	origSrc, origDst netip.Addr
+	spoofed          bool   // the way back to the source is another
+	pick             uint32 // what a Pick chooses, modulo its number
 }
 
 // walker takes packets through a ruleset as the kernel would.
@@ -50,8 +56,10 @@ type outcome struct {
 	kind    ruleset.ActionKind
 	entry   string     // of the rule that decided
 	visited []string   // chains
-	target  netip.Addr // DNAT
-	port    uint16
+	target  netip.Addr // DNAT, SNAT: the lowest address
+	port    uint16     // and port
+	highest netip.Addr
+	maxPort uint16
 }
 
 // through walks a base chain; one that does not exist accepts.
@@ -75,13 +83,19 @@ func (w *walker) chain(name string, p *packet, out *outcome) bool {
 		w.t.Fatalf("a loop: %v", out.visited)
 	}
 	for _, r := range c.Rules {
-		if !slices.ContainsFunc(r.Matches, func(m ruleset.Match) bool { return !w.match(m, p) }) {
+		if !slices.ContainsFunc(r.Matches, func(m ruleset.Match) bool { return !w.match(m, p) }) && !slices.ContainsFunc(r.Do, stops) {
 			if done, back := w.act(r, r.Action, p, out); done || back {
 				return done
 			}
 		}
 	}
 	return false
+}
+
+// stops says whether a rule ends at a statement: so few packets are within
+// every limit.
+func stops(do ruleset.Statement) bool {
+	return do.Kind == ruleset.RateOver || do.Kind == ruleset.CountOver
 }
 
 // act gives done where the fate is decided, and back where the chain ends.
@@ -98,28 +112,72 @@ func (w *walker) act(r *ruleset.Rule, a ruleset.Action, p *packet, out *outcome)
 	case ruleset.Return:
 		return false, true
 	case ruleset.VerdictMap:
-		if i := w.find(a.Map, a.Fields, p); i >= 0 {
+		if i := w.key(a, p); i >= 0 {
 			return w.act(r, w.sets[a.Map].Verdicts[i], p, out)
 		}
 		return false, false
-	case ruleset.DNAT:
-		i := w.find(a.Map, a.Fields, p)
+	case ruleset.DNAT, ruleset.SNAT:
+		if a.Map == "" {
+			translate(a.Kind, a.NAT, p, out)
+			break
+		}
+		i := w.key(a, p)
 		if i < 0 {
 			return false, false
 		}
 		s := w.sets[a.Map]
-		size := s.Data[0].Size()
-		out.target, _ = netip.AddrFromSlice(s.DataAt(i)[:size])
-		out.port = p.dport
-		if len(s.Data) == 2 {
-			out.port = binary.BigEndian.Uint16(s.DataAt(i)[size:])
+		translate(a.Kind, fromMap(s, s.DataAt(i), a.NAT), p, out)
+		out.entry = r.Origin.Entry
+		if o := s.OriginAt(i); o != ruleset.NoOrigin {
+			out.entry = w.rs.Origins[o].Entry
 		}
-		out.entry = w.rs.Origins[s.OriginAt(i)].Entry
 		out.kind = a.Kind
 		return true, false
+	case ruleset.Redirect:
+		out.port, out.maxPort = p.dport, p.dport
+		if a.NAT.PortMin != 0 {
+			out.port, out.maxPort = a.NAT.PortMin, a.NAT.PortMax
+		}
 	}
 	out.kind, out.entry = a.Kind, r.Origin.Entry
 	return true, false
+}
+
+// fromMap is what a map's value says of a translation.
+func fromMap(s *ruleset.Set, data []byte, n ruleset.NAT) ruleset.NAT {
+	high := data
+	if s.DataInterval {
+		data, high = data[:len(data)/2], data[len(data)/2:]
+	}
+	size := s.Data[0].Size()
+	n.Low, _ = netip.AddrFromSlice(data[:size])
+	n.High, _ = netip.AddrFromSlice(high[:size])
+	if len(s.Data) == 2 {
+		n.PortMin, n.PortMax = binary.BigEndian.Uint16(data[size:]), binary.BigEndian.Uint16(high[size:])
+	}
+	return n
+}
+
+// translate notes where a translation leads. Of a prefix the host bits are the
+// packet's own.
+func translate(kind ruleset.ActionKind, n ruleset.NAT, p *packet, out *outcome) {
+	out.target, out.highest, out.port, out.maxPort = n.Low, n.High, n.PortMin, n.PortMax
+	if n.PortMin == 0 {
+		out.port, out.maxPort = p.dport, p.dport
+	}
+	if !n.Prefix {
+		return
+	}
+	own := p.dst
+	if kind == ruleset.SNAT {
+		own = p.src
+	}
+	a, low, high := own.AsSlice(), n.Low.AsSlice(), n.High.AsSlice()
+	for i := range a {
+		a[i] = low[i] | a[i]&(low[i]^high[i])
+	}
+	out.target, _ = netip.AddrFromSlice(a)
+	out.highest = out.target
 }
 
 func (w *walker) match(m ruleset.Match, p *packet) bool {
@@ -137,12 +195,22 @@ func (w *walker) match(m ruleset.Match, p *packet) bool {
 		return false
 	}
 	switch m.Op {
+	case ruleset.AnyOf:
+		return !bytes.Equal(and(v, m.Value), make([]byte, len(v)))
+	case ruleset.Masked, ruleset.NotMasked:
+		return bytes.Equal(and(v, m.High), m.Value) == (m.Op == ruleset.Masked)
 	case ruleset.Equal, ruleset.NotEqual:
 		return begins(v, m.Value, m.Bits) == (m.Op == ruleset.Equal)
-	case ruleset.Between:
-		return bytes.Compare(m.Value, v) <= 0 && bytes.Compare(v, m.High) <= 0
 	}
-	return binary.BigEndian.Uint32(v)&binary.BigEndian.Uint32(m.Value) != 0
+	return bytes.Compare(m.Value, v) <= 0 && bytes.Compare(v, m.High) <= 0
+}
+
+func and(a, b []byte) []byte {
+	out := make([]byte, len(a))
+	for i := range a {
+		out[i] = a[i] & b[i]
+	}
+	return out
 }
 
 func begins(v, want []byte, bits int) bool {
@@ -172,6 +240,23 @@ func (w *walker) find(name string, fields []ruleset.Field, p *packet) int {
 		}
 		parts = append(parts, v)
 	}
+	return w.element(s, parts)
+}
+
+// key gives the element of an action's map that the packet leads to, or -1.
+func (w *walker) key(a ruleset.Action, p *packet) int {
+	if a.Pick.Of == 0 {
+		return w.find(a.Map, a.Fields, p)
+	}
+	s := w.sets[a.Map]
+	if s == nil {
+		w.t.Fatalf("no map %s", a.Map)
+	}
+	return w.element(s, [][]byte{binary.BigEndian.AppendUint32(nil, p.pick%a.Pick.Of)})
+}
+
+// element gives the element that has these values, or -1.
+func (w *walker) element(s *ruleset.Set, parts [][]byte) int {
 	found := -1
 	for i := range s.Len() {
 		inside, at := true, 0
@@ -182,11 +267,11 @@ func (w *walker) find(name string, fields []ruleset.Field, p *packet) int {
 				high = s.HighAt(i)[at : at+len(v)]
 			}
 			inside = inside && bytes.Compare(low, v) <= 0 && bytes.Compare(v, high) <= 0
-			at += fields[n].Type().Padded()
+			at += s.Key[n].Padded()
 		}
 		if inside {
 			if found >= 0 {
-				w.t.Fatalf("set %s: elements %d and %d overlap", name, found, i)
+				w.t.Fatalf("set %s: elements %d and %d overlap", s.Name, found, i)
 			}
 			found = i
 		}
@@ -256,8 +341,33 @@ func field(f ruleset.Field, p *packet) ([]byte, bool) {
 		return is(p.local), true
 	case ruleset.FibDaddrIifType:
 		return is(p.localIif), true
+	case ruleset.FibSaddrIif:
+		if p.spoofed {
+			return u32(0), true
+		}
+		return u32(1), true
+	case ruleset.FibDaddrOIfName:
+		return name(p.oif), true
+	case ruleset.MetaMark:
+		return u32(p.mark), true
+	case ruleset.CtMark:
+		return u32(p.ctMark), p.tracked
+	case ruleset.TCPFlagsField:
+		return []byte{p.tcpFlags}, p.proto == 6
+	case ruleset.CtOrigIPSaddr, ruleset.CtOrigIP6Saddr:
+		return original(p.origSrc, p.src), p.tracked && p.src.Is4() == (f == ruleset.CtOrigIPSaddr)
+	case ruleset.CtOrigIPDaddr, ruleset.CtOrigIP6Daddr:
+		return original(p.origDst, p.dst), p.tracked && p.src.Is4() == (f == ruleset.CtOrigIPDaddr)
 	}
 	return nil, false
+}
+
+// original is an address that the flow first had.
+func original(first, own netip.Addr) []byte {
+	if first.IsValid() {
+		return first.AsSlice()
+	}
+	return own.AsSlice()
 }
 
 // zoneIn tells which zone's chain a packet went through in a hook, or "".

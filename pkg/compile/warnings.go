@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
 )
@@ -19,23 +21,76 @@ func (c *compiler) warn() {
 		if p.AnyAddress {
 			c.warning(p.Place, fmt.Sprintf("port_forward %s takes traffic in transit too, whatever its destination (address: any)", p.Name))
 		}
-		if p.Map == nil && !c.inZone(p.To.Addr) {
-			c.warning(p.To.Place, fmt.Sprintf("the target %s of port_forward %s is in no zone: is the address right?", p.To.Addr, p.Name))
+		if p.Map == nil {
+			for _, to := range p.AllTargets() {
+				switch {
+				case to.MaybePort.IsValid():
+					whole, port := to.Addr.String(), to.Addr.String()[strings.LastIndexByte(to.Addr.String(), ':')+1:]
+					c.warning(to.Place, fmt.Sprintf("the target of port_forward %s is the address %s, and no port; for port %s write \"[%s]:%s\", else \"[%s]\"", p.Name, whole, port, to.MaybePort, port, whole))
+				case !c.inZone(to.Addr):
+					c.warning(to.Place, fmt.Sprintf("the target %s of port_forward %s is in no zone: is the address right?", to.Addr, p.Name))
+				case to.Addr.IsPrivate() && !c.inOther(to.Addr, p.From):
+					c.warning(to.Place, fmt.Sprintf("the target %s of port_forward %s is in no zone but where the entry takes from: is the address right?", to.Addr, p.Name))
+				}
+			}
+		}
+	}
+	for i := range c.policy.OneToOne {
+		o := &c.policy.OneToOne[i]
+		for _, s := range o.Expose {
+			if number := strconv.Itoa(int(s.Protocol)); len(s.Ports) == 0 && s.String() == number {
+				c.warning(s.Place, fmt.Sprintf("one_to_one %s exposes the protocol with the number %s; for the port write tcp/%s or udp/%s", o.Name, number, number, number))
+			}
 		}
 	}
 	for i := range c.policy.Forward.Rules {
-		r := &c.policy.Forward.Rules[i]
-		if c.opensUplink(r) {
+		if r := &c.policy.Forward.Rules[i]; c.opensUplink(r) {
 			c.warning(r.Place, fmt.Sprintf("forward %s lets everything from an uplink pass to every inside host", r.Name))
 		}
+	}
+	c.warnShadowed(c.rules)
+	if c.inputRules != nil {
+		c.warnShadowed(c.inputRules)
+		c.warnClosed()
+	}
+}
+
+// warnShadowed finds rules of forward or input that are never reached.
+func (c *compiler) warnShadowed(x *filter) {
+	for i := range x.Rules {
+		r := &x.Rules[i]
 		for j := range min(i, mostCompared) {
-			if s := &c.policy.Forward.Rules[j]; shadows(s, r) {
-				c.warning(r.Place, fmt.Sprintf("forward %s is never reached: forward %s before it matches everything that it matches", r.Name, s.Name),
-					policy.Note{Place: s.Place, Message: fmt.Sprintf("forward %s is here", s.Name)})
+			// What was translated passes a rule with synproxy by.
+			if s := &x.Rules[j]; s.Rate == nil && !s.Synproxy && shadows(s, r) {
+				c.warning(r.Place, fmt.Sprintf("%s %s is never reached: %s %s before it matches everything that it matches", x.section, r.Name, x.section, s.Name),
+					policy.Note{Place: s.Place, Message: fmt.Sprintf("%s %s is here", x.section, s.Name)})
 				break
 			}
 		}
 	}
+}
+
+// warnClosed finds rules of input that accept a port which redirect closes.
+func (c *compiler) warnClosed() {
+	for i := range c.inputRules.Rules {
+		r := &c.inputRules.Rules[i]
+		for _, x := range c.redirects {
+			named := slices.ContainsFunc(r.Ports, func(p policy.Ports) bool { return p.First == x.ToPort && p.Last == x.ToPort })
+			closed := slices.ContainsFunc(x.Protocols, func(p policy.Protocol) bool { return hasProtocol(r.Protocols, p.Number) && c.closes(x, p.Number) })
+			if r.Action == policy.Accept && named && closed {
+				c.warning(r.Place, fmt.Sprintf("input %s does not open port %d: it is for what redirect %s hands there; add %d to the `ports` of that entry", r.Name, x.ToPort, x.Name, x.ToPort),
+					policy.Note{Place: x.Place, Message: fmt.Sprintf("redirect %s is here", x.Name)})
+			}
+		}
+	}
+}
+
+// inOther says whether an address is in a zone that is not one of these.
+func (c *compiler) inOther(a netip.Addr, refs []policy.ZoneRef) bool {
+	from := c.refs(refs)
+	return slices.ContainsFunc(c.zones, func(z *zone) bool {
+		return !slices.Contains(from, z) && z.networks[familyIndex(a)].intersects(spans{{a, a}})
+	})
 }
 
 func (c *compiler) inZone(a netip.Addr) bool {
@@ -46,15 +101,18 @@ func (c *compiler) inZone(a netip.Addr) bool {
 }
 
 // opensUplink says whether a rule accepts anything from a zone that others are
-// masqueraded to.
+// translated to.
 func (c *compiler) opensUplink(r *policy.Rule) bool {
 	open := r.Action == policy.Accept && len(r.Sources)+len(r.Destinations)+len(r.Protocols)+len(r.ICMPTypes) == 0 &&
 		(len(r.To) == 0 || r.To[0].Any)
 	if !open {
 		return false
 	}
-	for _, m := range c.policy.Masquerade {
-		for _, z := range c.refs(m.To) {
+	for _, t := range c.translators {
+		if t.source == nil {
+			continue
+		}
+		for _, z := range c.refs(t.source.To) {
 			if len(r.From) == 0 || names(r.From, z) {
 				return true
 			}

@@ -103,17 +103,22 @@ func (c *compiler) compareZones(a, b *zone) {
 		return
 	}
 	aInB, bInA := a.inside(b), b.inside(a)
-	note := policy.Note{Place: a.Place, Message: fmt.Sprintf("zone %s is declared here", a.Name)}
+	note := []policy.Note{{Place: a.Place, Message: fmt.Sprintf("zone %s is declared here", a.Name)}}
+	for _, z := range []*zone{a, b} {
+		if z.DefaultRoute && len(c.facts.DefaultRoutes) > 0 {
+			note = append(note, policy.Note{Place: z.Place, Message: fmt.Sprintf("zone %s follows the default route, which leads through %s now", z.Name, strings.Join(c.facts.DefaultRoutes, ", "))})
+		}
+	}
 	switch {
 	case aInB && !bInA:
 		b.narrower = append(b.narrower, a)
 	case bInA && !aInB:
 		a.narrower = append(a.narrower, b)
 	case aInB:
-		c.fail(b.Place, fmt.Sprintf("zone %s is the same as zone %s; give one of them other interfaces or networks, or make one zone of them", b.Name, a.Name), note)
+		c.fail(b.Place, fmt.Sprintf("zone %s is the same as zone %s; give one of them other interfaces or networks, or make one zone of them", b.Name, a.Name), note...)
 	default:
 		c.fail(b.Place, fmt.Sprintf("zones %s and %s overlap: a packet on %s from %s could come from both; set them apart, or make one lie wholly inside the other (which then wins)",
-			a.Name, b.Name, commonInterface(a, b), commonAddress(a, b)), note)
+			a.Name, b.Name, commonInterface(a, b), commonAddress(a, b)), note...)
 	}
 }
 

@@ -26,17 +26,19 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	reads := false
 	for range staleAttempts {
 		var pl *Plan
-		if pl, err = e.plan(ctx, p, remembered); err != nil {
+		if pl, err = e.plan(ctx, p, remembered, reads); err != nil {
 			return nil, err
 		}
 		if err = e.commit(ctx, pl, remembered); err == nil {
 			return pl, nil
 		}
-		if !errors.Is(err, backend.ErrStale) {
+		if !again(err, pl) {
 			return nil, err
 		}
+		reads = true
 	}
 	return nil, fmt.Errorf("apply: %w (%d times in a row)", err, staleAttempts)
 }
@@ -46,6 +48,10 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	sources := pl.stored()
 	next := e.next(pl, remembered, sources)
 	if pl.Empty() && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest {
+		// Others have changed rules of theirs: that need not be found out again.
+		if next.Generation != remembered.Generation || next.NetNS != remembered.NetNS {
+			_ = e.State.Save(next)
+		}
 		return nil
 	}
 	if err := e.writable(pl.writes()); err != nil {
@@ -60,9 +66,9 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 			e.forget(remembered)
 		}
 	}()
-	if len(next.Sysctls) != len(remembered.Sysctls) {
+	if intents := withIntents(remembered.Sysctls, pl.Sysctls); !slices.Equal(intents, remembered.Sysctls) {
 		early := *remembered
-		early.Sysctls, early.NetNS = next.Sysctls, next.NetNS
+		early.Sysctls, early.NetNS = intents, next.NetNS
 		saved = true
 		if err := e.State.Save(early); err != nil {
 			return err
@@ -77,6 +83,19 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	}
 	defer func() { _ = staged.Discard() }()
 	done()
+	// Where marks lead must be there before anything is marked, and as long.
+	if !pl.Routing.Empty() {
+		defer func() {
+			if err != nil {
+				err = e.undoRouting(pl.Routing, err)
+			}
+		}()
+		done = e.step("routes")
+		if err := e.NetNS.Do(pl.Routing.Add.Add); err != nil {
+			return err
+		}
+		done()
+	}
 	done = e.step("commit")
 	if err := e.Backend.Commit(ctx, pl.Rules, false); err != nil {
 		return err
@@ -97,6 +116,9 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 		return undo(err)
 	}
 	done()
+	if err := e.NetNS.Do(pl.Routing.Remove.Remove); err != nil {
+		return undo(err)
+	}
 	done = e.step("remember")
 	// What somebody else has turned on since the plan was made is not ours.
 	sysctls := withChanges(remembered.Sysctls, wrote)
@@ -112,6 +134,7 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	if err := staged.Commit(); err != nil {
 		return undo(err)
 	}
+	e.keep(pl)
 	done()
 	return nil
 }
@@ -122,7 +145,7 @@ func (e *Engine) verify(ctx context.Context, pl *Plan) (uint32, error) {
 	if pl.Rules.Empty() {
 		return e.Backend.Probe(ctx)
 	}
-	have, err := e.Backend.Have(ctx)
+	have, err := e.Backend.HaveAfter(ctx, pl.Rules)
 	if err != nil {
 		return 0, err
 	}

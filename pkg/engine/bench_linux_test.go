@@ -103,6 +103,7 @@ type hooked struct {
 	commit  func(commit func(*plan.Changes) error, c *plan.Changes) error // nil: goes through
 	have    func(*plan.Snapshot) (*plan.Snapshot, error)
 	commits int // that the kernel took
+	reads   int // of everything that is ours
 }
 
 func (h *hooked) Commit(ctx context.Context, c *plan.Changes, dryRun bool) error {
@@ -120,7 +121,16 @@ func (h *hooked) Commit(ctx context.Context, c *plan.Changes, dryRun bool) error
 }
 
 func (h *hooked) Have(ctx context.Context) (*plan.Snapshot, error) {
+	h.reads++
 	s, err := h.Backend.Have(ctx)
+	if h.have != nil && err == nil {
+		return h.have(s)
+	}
+	return s, err
+}
+
+func (h *hooked) HaveAfter(ctx context.Context, c *plan.Changes) (*plan.Snapshot, error) {
+	s, err := h.Backend.HaveAfter(ctx, c)
 	if h.have != nil && err == nil {
 		return h.have(s)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/conntrack"
+	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/state"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
@@ -19,6 +20,7 @@ type Deletion struct {
 	Restored []sysctl.Change // put back
 	Kept     []sysctl.Change // left, because somebody else has changed them
 	Flows    int             // translated flows that were cut
+	Routing  link.Routing    // routes and rules that were removed
 	// StillForwards says that the host forwards without our rules now, as it
 	// did before the first apply: inside hosts are not translated any more.
 	StillForwards bool
@@ -28,7 +30,9 @@ type Deletion struct {
 }
 
 // Empty says whether there was nothing to delete.
-func (d *Deletion) Empty() bool { return d.Rules.Empty() && len(d.Restored) == 0 && d.Flows == 0 }
+func (d *Deletion) Empty() bool {
+	return d.Rules.Empty() && len(d.Restored) == 0 && d.Flows == 0 && d.Routing.Empty()
+}
 
 // errNoState is rules that no state tells of.
 var errNoState = errors.New("nothing is remembered of an apply")
@@ -55,7 +59,11 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Deletion{Rules: plan.Diff(have, &plan.Snapshot{})}
+	facts, err := e.facts()
+	if err != nil {
+		return nil, err
+	}
+	d := &Deletion{Rules: plan.Diff(have, &plan.Snapshot{}), Routing: facts.Own}
 	ours, err := e.translating(remembered)
 	switch {
 	case err != nil:
@@ -93,6 +101,13 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 		return nil, err
 	}
 	done()
+	if !d.Routing.Empty() {
+		done = e.step("routes")
+		if err := e.NetNS.Do(d.Routing.Remove); err != nil {
+			return nil, err
+		}
+		done()
+	}
 	d.StillForwards = !have.Empty() && e.forwards()
 	done = e.step("forget")
 	if err := e.State.Remove(); err != nil {
@@ -139,7 +154,7 @@ func (e *Engine) wouldRestore(d *Deletion, changes []sysctl.Change) error {
 			case errors.Is(err, sysctl.ErrAbsent):
 			case err != nil:
 				return err
-			case now == c.After || now == c.Before:
+			case c.Ours(now):
 				d.Restored = append(d.Restored, c)
 			default:
 				d.Kept = append(d.Kept, c)
@@ -152,7 +167,11 @@ func (e *Engine) wouldRestore(d *Deletion, changes []sysctl.Change) error {
 func changesOf(s *state.State) []sysctl.Change {
 	var changes []sysctl.Change
 	for _, x := range s.Sysctls {
-		changes = append(changes, sysctl.Change{Name: x.Name, Before: x.Before, After: x.After})
+		c := sysctl.Change{Name: x.Name, Before: x.Before, After: x.After, Last: x.Last}
+		if x.Policy {
+			c.Kind = sysctl.Sets
+		}
+		changes = append(changes, c)
 	}
 	return changes
 }

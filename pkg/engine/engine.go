@@ -6,14 +6,16 @@
 //	policy ── compile ──> ruleset ── backend.Want ──> what is wanted ─┐
 //	                                 backend.Have ──> what is there ──┴─ plan.Diff ──> changes
 //
-//	apply    lock, plan, make sure of the disk and of the sysctls, commit in
-//	         one transaction, read back, turn forwarding on, remember
+//	apply    lock, plan, make sure of the disk and of the sysctls, make the
+//	         routes that marks will lead to, commit in one transaction, read
+//	         back, turn forwarding on, remember
 //	delete   lock, turn off the forwarding that apply turned on, remove the
-//	         rules, cut the flows that they translated, forget
+//	         rules, cut the flows that they translated, remove the routes,
+//	         forget
 //	status   read the kernel; the state on disk says only what to compare with
 //
 // Three rules hold everywhere. The kernel is the truth: nothing is reported
-// that was not read from it. Rules come before forwarding on the way up, and
+// that was not read from it, now or when it was of the same generation. Rules come before forwarding on the way up, and
 // go after it on the way down. A step that fails leaves things as they were.
 package engine
 
@@ -21,6 +23,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -37,6 +41,9 @@ type Engine struct {
 	Backend backend.Backend
 	State   *state.Dir
 	NetNS   *link.NetNS
+	// Session is what the command is run over, or nil; its Interface is found
+	// out.
+	Session *compile.Session
 	// Step is told the name of each step of Apply and Delete when it is done
 	// and how long it took. Nil is allowed.
 	Step func(name string, took time.Duration)
@@ -58,15 +65,22 @@ type Plan struct {
 	Compiled *compile.Result
 	Rules    *plan.Changes
 	Sysctls  []sysctl.Change
+	Routing  Routing
 	// Warnings are about this host, beside those about the policy.
 	Warnings []string
 	// want is what the rules will be; digest names it.
 	want   *plan.Snapshot
 	digest string
+	// source is the digest of the policy's sources.
+	source func() string
+	// recalled says that the kernel's rules were not read for it.
+	recalled bool
 }
 
 // Empty says whether the host is as the policy wants it.
-func (p *Plan) Empty() bool { return p.Rules.Empty() && len(p.writes()) == 0 }
+func (p *Plan) Empty() bool {
+	return p.Rules.Empty() && len(p.writes()) == 0 && p.Routing.Empty()
+}
 
 // writes are the sysctls that have to be written; the others are only
 // remembered.
@@ -87,24 +101,34 @@ func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	reads := false
 	for range staleAttempts {
 		var pl *Plan
-		if pl, err = e.plan(ctx, p, remembered); err != nil {
+		if pl, err = e.plan(ctx, p, remembered, reads); err != nil {
 			return nil, err
 		}
 		if err = e.Backend.Commit(ctx, pl.Rules, true); err == nil {
 			return pl, nil
 		}
-		if !errors.Is(err, backend.ErrStale) {
+		if !again(err, pl) {
 			return nil, err
 		}
+		reads = true
 	}
 	return nil, fmt.Errorf("plan: %w (%d times in a row)", err, staleAttempts)
 }
 
+// again says whether a plan that the kernel did not take is to be made again:
+// it has changed since, or was not read for it.
+func again(err error, pl *Plan) bool {
+	var refused *backend.Refused
+	return errors.Is(err, backend.ErrStale) || pl.recalled && errors.As(err, &refused)
+}
+
 // plan compares without asking the kernel to check. Where the kernel's rules
-// are of the generation that was last read back, they are not read again.
-func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.State) (*Plan, error) {
+// are of the generation that was last read back, they are not read again,
+// unless reads says so.
+func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.State, reads bool) (*Plan, error) {
 	done := e.step("facts")
 	facts, err := e.facts()
 	if err != nil {
@@ -112,8 +136,17 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	}
 	done()
 	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts)}
+	recalled := sync.OnceValue(func() *plan.Snapshot { return e.recall(remembered) })
+	pl.source = sync.OnceValue(func() string { return state.Digest(pl.stored()) })
+	if !reads && remembered.Applied != nil {
+		go func() { // what is needed in all likelihood, while the policy is compiled
+			if pl.source() != remembered.Applied.Digest {
+				recalled()
+			}
+		}()
+	}
 	done = e.step("compile")
-	if pl.Compiled, err = compile.Compile(p, facts.compile()); err != nil {
+	if pl.Compiled, err = compile.Compile(p, e.withSession(facts.compile())); err != nil {
 		return nil, err
 	}
 	done()
@@ -125,10 +158,11 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	pl.digest = pl.want.Digest()
 	done()
 	done = e.step("read")
-	if e.unchanged(ctx, pl, remembered) {
+	unchanged := !reads && e.unchanged(ctx, remembered)
+	if unchanged && remembered.Rules == pl.digest {
 		pl.want.Generation = remembered.Generation
 		pl.Rules = &plan.Changes{From: pl.want, To: pl.want}
-	} else {
+	} else if !unchanged || !pl.recall(recalled()) {
 		have, err := e.Backend.Have(ctx)
 		if err != nil {
 			return nil, err
@@ -136,14 +170,44 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		pl.Rules = plan.Diff(have, pl.want)
 	}
 	done()
-	pl.Sysctls, err = e.forwarding(pl.Compiled, facts)
-	return pl, err
+	return pl, e.planHost(pl, facts, remembered)
 }
 
-// unchanged says whether the kernel surely holds what is wanted: nobody has
-// changed any rule since just that was read back.
-func (e *Engine) unchanged(ctx context.Context, pl *Plan, remembered *state.State) bool {
-	if remembered.Generation == 0 || remembered.Rules != pl.digest || remembered.NetNS != e.NetNS.ID() {
+// planHost plans what is not rules.
+func (e *Engine) planHost(pl *Plan, facts hostFacts, remembered *state.State) error {
+	routing, warnings, err := facts.routingOf(pl.Compiled.Uplinks)
+	if err != nil {
+		return err
+	}
+	pl.Routing, pl.Warnings = routing, append(pl.Warnings, warnings...)
+	forwarding, err := e.forwarding(pl.Compiled, facts)
+	if err != nil {
+		return err
+	}
+	settings, warnings, err := e.settings(pl.Policy, pl.Compiled, changesOf(remembered))
+	if err != nil {
+		return err
+	}
+	pl.Sysctls, pl.Warnings = append(forwarding, settings...), append(pl.Warnings, warnings...)
+	return e.mayWriteMax(pl.Policy, settings)
+}
+
+// recall compares with what is kept of the kernel's rules, where that does.
+// What the elements have counted is not kept, and a set that is made anew goes
+// on from there.
+func (pl *Plan) recall(have *plan.Snapshot) bool {
+	if have == nil {
+		return false
+	}
+	pl.Rules = plan.Diff(have, pl.want)
+	pl.recalled = !slices.ContainsFunc(pl.Rules.Sets, func(c plan.SetChange) bool { return c.Kind == plan.Replace })
+	return pl.recalled
+}
+
+// unchanged says whether the kernel surely holds the rules that were last read
+// back: nobody has changed any since.
+func (e *Engine) unchanged(ctx context.Context, remembered *state.State) bool {
+	if remembered.Generation == 0 || remembered.NetNS != e.NetNS.ID() {
 		return false
 	}
 	generation, err := e.Backend.Probe(ctx)

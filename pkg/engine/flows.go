@@ -14,15 +14,20 @@ import (
 // did: Docker and libvirt translate too, and theirs are not ours to cut. It
 // looks at tuples alone, so it takes nobody's mark.
 type ownership struct {
-	inside  []insideOf
-	targets map[target]bool
+	inside    []insideOf
+	targets   map[target]bool
+	own       map[netip.Addr]bool // addresses of the host
+	redirects []policy.Redirect
+	mapped    []policy.OneToOne
+	helpers   bool // expected flows may be ours
 }
 
-// insideOf is where the flows of a masquerade entry come from.
+// insideOf is where the flows of a masquerade or snat entry come from.
 type insideOf struct {
 	networks  []policy.Address // empty: anywhere but foreign
 	foreign   []netip.Prefix   // networks on interfaces that are not the zone's
 	protocols []policy.Protocol
+	pool      []policy.Address // snat: what their sources became
 }
 
 // target is where a port forward leads, by what answers come from.
@@ -45,13 +50,22 @@ func (e *Engine) translating(s *state.State) (*ownership, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &ownership{targets: map[target]bool{}}
+	p = facts.compile().Resolve(p)
+	o := &ownership{targets: map[target]bool{}, own: map[netip.Addr]bool{}, redirects: p.Redirect, mapped: p.OneToOne, helpers: readsAlong(p)}
+	for _, l := range facts.Links {
+		for _, a := range l.Addresses {
+			o.own[a.Prefix.Addr()] = true
+		}
+	}
 	for _, m := range p.Masquerade {
 		for _, z := range p.Zones {
 			if slices.ContainsFunc(m.From, func(r policy.ZoneRef) bool { return r.Any || r.Name == z.Name }) {
-				o.inside = append(o.inside, insideOf{z.Networks, facts.elsewhere(z), m.Protocols})
+				o.inside = append(o.inside, insideOf{networks: z.Networks, foreign: facts.elsewhere(z), protocols: m.Protocols})
 			}
 		}
+	}
+	for i := range p.SNAT {
+		o.inside = append(o.inside, facts.insideOf(p, &p.SNAT[i])...)
 	}
 	for _, f := range p.PortForward {
 		if f.Map != nil {
@@ -60,7 +74,9 @@ func (e *Engine) translating(s *state.State) (*ownership, error) {
 			}
 		}
 		for _, proto := range f.Protocols {
-			o.targets[target{f.To.Addr, proto.Number}] = true
+			for _, to := range f.AllTargets() {
+				o.targets[target{to.Addr, proto.Number}] = true
+			}
 		}
 	}
 	return o, nil
@@ -98,22 +114,49 @@ func (e *Engine) applied(s *state.State) (*policy.Policy, error) {
 }
 
 func (o *ownership) owns(f conntrack.Flow) bool {
-	if f.DNAT() && o.targets[target{f.Reply.Source, f.Protocol}] {
+	if f.DNAT() && (o.targets[target{f.Reply.Source, f.Protocol}] || o.redirected(f)) {
 		return true
 	}
-	return f.SNAT() && slices.ContainsFunc(o.inside, func(i insideOf) bool { return i.owns(f) })
+	if slices.ContainsFunc(o.mapped, func(m policy.OneToOne) bool {
+		return f.DNAT() && m.Outside.Contains(f.Original.Destination) && m.Inside.Contains(f.Reply.Source) ||
+			f.SNAT() && m.Inside.Contains(f.Original.Source) && m.Outside.Contains(f.Reply.Destination)
+	}) {
+		return true
+	}
+	return f.SNAT() && slices.ContainsFunc(o.inside, func(i insideOf) bool { return i.owns(f) }) || o.ownsExpected(f)
+}
+
+// redirected says whether a flow may be one that a redirect handed to the host.
+func (o *ownership) redirected(f conntrack.Flow) bool {
+	return o.own[f.Reply.Source] && slices.ContainsFunc(o.redirects, func(r policy.Redirect) bool {
+		return slices.ContainsFunc(r.Protocols, func(p policy.Protocol) bool { return p.Number == f.Protocol }) &&
+			(r.ToPort == 0 || r.ToPort == f.Reply.SourcePort)
+	})
 }
 
 func (i insideOf) owns(f conntrack.Flow) bool {
-	source := f.Original.Source
 	if len(i.protocols) > 0 && !slices.ContainsFunc(i.protocols, func(p policy.Protocol) bool { return p.Number == f.Protocol }) {
+		return false
+	}
+	return i.holds(f.Original.Source, f.Reply.Destination)
+}
+
+// holds says whether an address is one of an entry's hosts, and what it became
+// outside one that the entry gives.
+func (i insideOf) holds(source, became netip.Addr) bool {
+	if len(i.pool) > 0 && !among(i.pool, became) {
 		return false
 	}
 	if len(i.networks) == 0 {
 		return !slices.ContainsFunc(i.foreign, func(p netip.Prefix) bool { return p.Contains(source) })
 	}
-	return slices.ContainsFunc(i.networks, func(a policy.Address) bool {
-		return a.Set != "" || a.Low.Is4() == source.Is4() && a.Low.Compare(source) <= 0 && source.Compare(a.High) <= 0
+	return among(i.networks, source)
+}
+
+// among says whether an address is, or in a set may be, one of a list.
+func among(list []policy.Address, x netip.Addr) bool {
+	return slices.ContainsFunc(list, func(a policy.Address) bool {
+		return a.Set != "" || a.Low.Is4() == x.Is4() && a.Low.Compare(x) <= 0 && x.Compare(a.High) <= 0
 	})
 }
 

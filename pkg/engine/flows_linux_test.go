@@ -53,10 +53,11 @@ zones:
 masquerade:
   - {from: lan, to: wan}
 port_forward:
-  - {name: web, from: wan, protocol: tcp, ports: 80, to: "192.168.1.11:8080"}
+  - {name: web, from: wan, protocol: tcp, ports: 80, to: ["192.168.1.11:8080", "192.168.1.10:8080"]}
 `
 			b.mustApply(text)
 			server := topo.Server.ServeTCP(lab.Outside + ":7")
+			topo.LAN1.ServeTCP(lab.LAN1 + ":8080")
 			topo.LAN2.ServeTCP(lab.LAN2 + ":8080")
 			ours, err := topo.LAN1.DialTCP(lab.Patience, server.Addr().String())
 			if err != nil {
@@ -66,33 +67,35 @@ port_forward:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := topo.Server.DialTCP(lab.Patience, lab.GatewayUplink+":80"); err != nil {
-				t.Fatal(err)
+			for range 2 {
+				if _, err := topo.Server.DialTCP(lab.Patience, lab.GatewayUplink+":80"); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if got, want := b.translated(), []string{lab.Guest, lab.LAN1, lab.Outside}; !slices.Equal(got, want) {
+			if got, want := b.translated(), []string{lab.Guest, lab.LAN1, lab.Outside, lab.Outside}; !slices.Equal(got, want) {
 				t.Fatalf("translated flows of %v, want %v", got, want)
 			}
 			counted(t, b, "masquerade lan-wan", 1)
-			counted(t, b, "port_forward web", 1)
+			counted(t, b, "port_forward web", 2)
 
 			// Counters go on through an apply that changes nothing, and one that
 			// changes something else.
 			b.mustApply(text)
 			b.mustApply(text + "forward:\n  rules:\n    - {name: no-smtp, from: lan, to: wan, protocol: tcp, ports: 25, action: reject}\n")
 			counted(t, b, "masquerade lan-wan", 1)
-			counted(t, b, "port_forward web", 1)
+			counted(t, b, "port_forward web", 2)
 			if err := ours.Echo(lab.Patience, "still there"); err != nil {
 				t.Errorf("apply cut a flow: %v", err)
 			}
 
 			dry, err := b.Delete(context.Background(), true)
-			if err != nil || dry.Flows != 2 {
+			if err != nil || dry.Flows != 3 {
 				t.Errorf("delete --dry-run: %+v, %v", dry, err)
 			}
 			b.host.Sysctl("net.ipv4.conf.eth9.forwarding", "1")
 			d := b.mustDelete()
-			if d.Flows != 2 {
-				t.Errorf("%d flows cut, want 2", d.Flows)
+			if d.Flows != 3 {
+				t.Errorf("%d flows cut, want 3", d.Flows)
 			}
 			if got, want := b.translated(), []string{lab.Guest}; !slices.Equal(got, want) {
 				t.Errorf("translated flows left: %v, want %v", got, want)

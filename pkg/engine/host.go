@@ -27,21 +27,45 @@ func (e *Engine) facts() (hostFacts, error) {
 func CompileFacts(f link.Facts) compile.Facts { return hostFacts{f}.compile() }
 
 func (f hostFacts) compile() compile.Facts {
-	var out compile.Facts
+	out := compile.Facts{Host: true, DefaultRoutes: f.DefaultInterfaces()}
 	for _, l := range f.Links {
 		var addresses []netip.Prefix
 		for _, a := range l.Addresses {
 			addresses = append(addresses, a.Prefix)
 		}
-		out.Links = append(out.Links, compile.Link{Name: l.Name, Addresses: addresses})
+		out.Links = append(out.Links, compile.Link{Name: l.Name, PointToPoint: l.PointToPoint, Addresses: addresses})
 	}
+	out.Local = f.Local
 	return out
+}
+
+// withSession adds the session that the command is run over, with the interface
+// that the way back leaves by.
+func (e *Engine) withSession(f compile.Facts) compile.Facts {
+	if e.Session == nil {
+		return f
+	}
+	s := *e.Session
+	client := s.Client.Addr()
+	s.Interface = client.Zone() // of a link-local address
+	if s.Interface == "" {
+		err := e.NetNS.Do(func() (err error) {
+			s.Interface, err = link.Way(client)
+			return err
+		})
+		if err != nil {
+			return f // it is no client of this namespace
+		}
+	}
+	f.Session = &s
+	return f
 }
 
 // bridged finds bridges whose own traffic the rules will judge, because
 // br_netfilter shows it to them, and that the policy does not let pass: hosts
 // on one bridge would lose sight of each other.
 func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
+	p = f.compile().Resolve(p)
 	calls := false
 	_ = e.NetNS.Do(func() error {
 		for _, name := range []string{"iptables", "ip6tables"} {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/state"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
@@ -21,8 +22,11 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 		return nil, err
 	}
 	here := e.NetNS.ID()
+	if s.NetNS != here {
+		s.Generation = 0 // another namespace, or boot, counts anew
+	}
 	switch {
-	case s.NetNS == "" || s.NetNS == here:
+	case s.NetNS == "" || link.SameNetNS(s.NetNS, here):
 		return s, nil
 	case boot(s.NetNS) != boot(here):
 		s.Sysctls = nil
@@ -54,7 +58,7 @@ func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) sta
 	if !pl.Rules.Empty() {
 		next.Generation++
 	}
-	if digest := state.Digest(sources); before.Applied == nil || before.Applied.Digest != digest {
+	if digest := pl.source(); before.Applied == nil || before.Applied.Digest != digest {
 		next.Previous = before.Applied
 		files := make([]state.File, len(sources))
 		for i, s := range sources {
@@ -67,13 +71,34 @@ func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) sta
 }
 
 // withChanges adds changes to what is remembered of sysctls. What a sysctl was
-// before the first apply stays what is put back.
+// before the first apply stays what is put back, or what somebody else has
+// made of it since.
 func withChanges(before []state.Sysctl, changes []sysctl.Change) []state.Sysctl {
+	out := withIntents(before, changes)
+	for i := range out {
+		out[i].Last = ""
+	}
+	return slices.DeleteFunc(out, func(s state.Sysctl) bool {
+		return slices.ContainsFunc(changes, func(c sysctl.Change) bool { return c.Name == s.Name && c.Kind == sysctl.Releases })
+	})
+}
+
+// withIntents is withChanges before anything is written: whether it was cannot
+// be known after a crash.
+func withIntents(before []state.Sysctl, changes []sysctl.Change) []state.Sysctl {
 	out := slices.Clone(before)
 	for _, c := range changes {
-		known := slices.ContainsFunc(before, func(s state.Sysctl) bool { return s.Name == c.Name })
-		if !known {
-			out = append(out, state.Sysctl{Name: c.Name, Before: c.Before, After: c.After})
+		i := slices.IndexFunc(out, func(s state.Sysctl) bool { return s.Name == c.Name })
+		switch {
+		case c.Kind == sysctl.Releases:
+		case i < 0:
+			out = append(out, state.Sysctl{Name: c.Name, Before: c.Before, After: c.After, Policy: c.Kind == sysctl.Sets})
+		case c.Kind == sysctl.Sets:
+			s := &out[i]
+			if c.Before != s.After && c.Before != s.Last {
+				s.Before = c.Before
+			}
+			s.After, s.Last = c.After, c.Before
 		}
 	}
 	return out

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"encoding/binary"
 	"fmt"
+	mathbits "math/bits"
 	"net/netip"
 	"strings"
 )
@@ -62,8 +64,9 @@ func setHostBits(a []byte, bits int) {
 type addressWords uint8
 
 const (
-	setNames    addressWords = 1 << iota // @name
-	gatewayWord                          // gateway
+	setNames      addressWords = 1 << iota // @name
+	gatewayWord                            // gateway
+	poolAddresses                          // public addresses, each written out
 )
 
 const addressesTake = "an address, a prefix, a range, \"@set\" or a list of these"
@@ -98,6 +101,9 @@ func (d *decoder) address(n *node, words addressWords) (Address, bool) {
 	case text == "any":
 		d.fail(a.Place, fmt.Sprintf("`any` is not an address; leave `%s` out to match every address", d.key))
 		return a, false
+	case strings.HasPrefix(text, "@") && words&poolAddresses != 0:
+		d.fail(a.Place, fmt.Sprintf("a pool has no sets, since the order of its addresses counts; write the addresses of %s out", quote(text)))
+		return a, false
 	case strings.HasPrefix(text, "@") && words&setNames == 0:
 		d.fail(a.Place, "a set cannot hold another set; list the addresses, or name both sets where they are used")
 		return a, false
@@ -112,6 +118,9 @@ func (d *decoder) address(n *node, words addressWords) (Address, bool) {
 	a.Low, a.High, problem = parseRange(text)
 	if problem != "" {
 		d.fail(a.Place, problem)
+		if words&setNames != 0 && nameProblem(text) == "" {
+			d.bareNames = append(d.bareNames, bareName{d.errs[len(d.errs)-1], text})
+		}
 		return a, false
 	}
 	return a, true
@@ -148,6 +157,9 @@ func parseRange(text string) (low, high netip.Addr, problem string) {
 }
 
 func notAddress(text string) string {
+	if strings.HasPrefix(text, "!") {
+		return fmt.Sprintf("%s: there is no `!` here; what is not meant stands in `except_sources` or `except_destinations`", quote(text))
+	}
 	return fmt.Sprintf("%s is not an address, a prefix or a range; names of hosts are not looked up", quote(text))
 }
 
@@ -157,6 +169,9 @@ func parsePrefix(text string, slash int) (low, high netip.Addr, problem string) 
 		return addr, addr, problem
 	}
 	bits, ok := parseNumber(text[slash+1:], addr.BitLen())
+	if length := maskLength(text[slash+1:]); !ok && addr.Is4() && length >= 0 {
+		return addr, addr, fmt.Sprintf("%s has a mask in place of a prefix length; write %s/%d", quote(text), addr, length)
+	}
 	if !ok {
 		return addr, addr, fmt.Sprintf("the prefix length of %s is not a number from 0 to %d", quote(text), addr.BitLen())
 	}
@@ -165,6 +180,21 @@ func parsePrefix(text string, slash int) (low, high netip.Addr, problem string) 
 		return addr, addr, fmt.Sprintf("%s has bits set beyond its prefix length; write %s for the network, or %s for the one address", quote(text), masked, addr)
 	}
 	return addr, lastOf(p), ""
+}
+
+// maskLength gives the prefix length of a mask as 255.255.255.0, or -1.
+func maskLength(text string) int {
+	mask, err := netip.ParseAddr(text)
+	if err != nil || !mask.Is4() {
+		return -1
+	}
+	bytes := mask.As4()
+	bits := binary.BigEndian.Uint32(bytes[:])
+	length := mathbits.LeadingZeros32(^bits)
+	if bits<<length != 0 {
+		return -1
+	}
+	return length
 }
 
 // parseAddr reads one address.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -60,19 +61,46 @@ func (l *loader) checkFamilies() {
 			addressSide("destinations", m.Destinations, sets),
 			protocolSide(m.Protocols))
 	}
+	for i := range l.policy.SNAT {
+		s := &l.policy.SNAT[i]
+		l.meet(familySide(s.Family, l.snats[i].family),
+			addressSide("sources", s.Sources, sets),
+			addressSide("destinations", s.Destinations, sets),
+			protocolSide(s.Protocols),
+			addressSide("addresses", s.Addresses, sets))
+	}
+	for i := range l.policy.OneToOne {
+		o := &l.policy.OneToOne[i]
+		l.meet(familySide(o.Family, l.oneToOnes[i].family),
+			prefixSide("outside", o.Outside, o.OutsideAt))
+	}
 	for i := range l.policy.PortForward {
 		f := &l.policy.PortForward[i]
 		allowed := l.meet(familySide(f.Family, l.portForwards[i].family),
 			addressSide("address", f.Address, sets),
 			addressSide("sources", f.Sources, sets),
-			targetSide(f.To))
+			targetSide(f))
 		if f.Map != nil && allowed != both && allowed != 0 {
 			l.checkMapFamilies(f.Map, allowed)
 		}
 	}
-	for i := range l.policy.Forward.Rules {
-		r := &l.policy.Forward.Rules[i]
-		l.meet(familySide(r.Family, l.rules[i].family),
+	for i := range l.policy.Redirect {
+		r := &l.policy.Redirect[i]
+		l.meet(familySide(r.Family, l.redirects[i].family),
+			addressSide("sources", r.Sources, sets),
+			addressSide("destinations", r.Destinations, sets),
+			protocolSide(r.Protocols))
+	}
+	l.ruleFamilies(l.policy.Forward.Rules, l.rules, sets)
+	if l.policy.Input != nil {
+		l.ruleFamilies(l.policy.Input.Rules, l.inputRules, sets)
+	}
+}
+
+func (l *loader) ruleFamilies(rules []Rule, labels []label, sets map[string]families) {
+	for i := range rules {
+		r := &rules[i]
+		l.meet(familySide(r.Family, labels[i].family),
 			addressSide("sources", r.Sources, sets),
 			addressSide("destinations", r.Destinations, sets),
 			protocolSide(r.Protocols),
@@ -176,10 +204,21 @@ func icmpSide(list []ICMPType) side {
 	return s
 }
 
-func targetSide(t Target) side {
-	s := side{"`to`", both, t.Place}
-	if t.Addr.IsValid() {
-		s.families = familyOf(Address{Low: t.Addr})
+func targetSide(f *PortForward) side {
+	s := side{"`to`", both, f.To.Place}
+	if f.To.Addr.IsValid() {
+		s.families = familyOf(Address{Low: f.To.Addr})
+	}
+	for _, t := range f.Targets {
+		s.families |= familyOf(Address{Low: t.Addr})
+	}
+	return s
+}
+
+func prefixSide(key string, p netip.Prefix, at Place) side {
+	s := side{"`" + key + "`", both, at}
+	if p.IsValid() {
+		s.families = familyOf(Address{Low: p.Addr()})
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -31,6 +32,18 @@ func notBuilt(what string) string {
 	return fmt.Sprintf("%q is part of the policy language but is not built in this version; take it out", what)
 }
 
+// lift makes a table for T one for U, which holds a T.
+func lift[T, U any](table []field[T], of func(*U) *T) []field[U] {
+	lifted := make([]field[U], len(table))
+	for i, f := range table {
+		lifted[i] = field[U]{key: f.key, takes: f.takes, refuse: f.refuse}
+		if f.decode != nil {
+			lifted[i].decode = func(d *decoder, n *node, to *U) { f.decode(d, n, of(to)) }
+		}
+	}
+	return lifted
+}
+
 // instead is a key that a reader may expect here, with what to write for it.
 func instead[T any](key, advice string) field[T] {
 	return field[T]{key: key, refuse: fmt.Sprintf("%q is not a key here; %s", key, advice)}
@@ -40,6 +53,9 @@ func instead[T any](key, advice string) field[T] {
 type written struct {
 	d *decoder
 	n *node
+	// meant are the keys that misspelt ones are near to: they are not
+	// missing, and what they would have said is not known.
+	meant []string
 }
 
 // value gives the value of a key, or nil.
@@ -52,7 +68,9 @@ func (w written) value(key string) *node {
 	return nil
 }
 
-func (w written) has(key string) bool { return w.value(key) != nil }
+func (w written) has(key string) bool {
+	return w.value(key) != nil || slices.Contains(w.meant, key)
+}
 
 // place is where the value of a key stands, else where the mapping does.
 func (w written) place(key string) Place {
@@ -78,6 +96,7 @@ func (w written) require(what string, keys ...string) {
 func fields[T any](d *decoder, n *node, table []field[T], to *T) (written, bool) {
 	n = deref(n)
 	key, takes := d.key, d.takes
+	w := written{d: d, n: n}
 	ok := d.pairs(n, func(name string, k, v *node) {
 		for i := range table {
 			if f := &table[i]; f.key == name {
@@ -91,19 +110,24 @@ func fields[T any](d *decoder, n *node, table []field[T], to *T) (written, bool)
 				return
 			}
 		}
-		d.failAt(k, unknownKey(name, table))
+		message, near := unknownKey(name, table)
+		d.failAt(k, message)
+		if near != "" {
+			w.meant = append(w.meant, near)
+		}
 	})
-	return written{d, n}, ok
+	return w, ok
 }
 
-func unknownKey[T any](name string, table []field[T]) string {
+// unknownKey words the mistake, and gives the key that was most likely meant.
+func unknownKey[T any](name string, table []field[T]) (message, near string) {
 	var known []string
 	for _, f := range table {
 		if f.decode != nil {
 			known = append(known, f.key)
 		}
 	}
-	message := "unknown key " + quote(name)
+	message = "unknown key " + quote(name)
 	// Keys that are not built count as near misses too: the answer to a typing
 	// error in one is its right name. Those that never stand here do not.
 	var all []string
@@ -112,10 +136,10 @@ func unknownKey[T any](name string, table []field[T]) string {
 			all = append(all, f.key)
 		}
 	}
-	if near := nearest(name, all); near != "" {
-		return fmt.Sprintf("%s; did you mean %q?", message, near)
+	if near = nearest(name, all); near != "" {
+		return fmt.Sprintf("%s; did you mean %q?", message, near), near
 	}
-	return fmt.Sprintf("%s; the keys here are %s", message, strings.Join(known, ", "))
+	return fmt.Sprintf("%s; the keys here are %s", message, strings.Join(known, ", ")), ""
 }
 
 // entries decodes a list of mappings and appends them in order. The place of an

@@ -4,7 +4,7 @@ import "go.yaml.in/yaml/v4"
 
 // mapFile gives the file that a map is read from, or "" for an inline one.
 func (d *decoder) mapFile(n *node) string {
-	if v := (written{d, n}).value("file"); v != nil && n.Kind == yaml.MappingNode {
+	if v := (written{d: d, n: n}).value("file"); v != nil && n.Kind == yaml.MappingNode {
 		return deref(v).Value
 	}
 	return ""
@@ -14,7 +14,7 @@ func (d *decoder) mapFile(n *node) string {
 func (d *decoder) forwardMap(n *node, f *PortForward) {
 	n = deref(n)
 	m := &ForwardMap{Place: d.at(n)}
-	if (written{d, n}).has("file") {
+	if (written{d: d, n: n}).has("file") {
 		source := -1
 		if _, ok := fields(d, n, mapFileFields(), &source); ok && source >= 0 {
 			m.Lines = d.mapLines(source)

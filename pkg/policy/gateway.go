@@ -1,22 +1,26 @@
 package policy
 
-import "fmt"
+import "go.yaml.in/yaml/v4"
 
 func gatewayFields() []field[Gateway] {
 	return append([]field[Gateway]{
+		{key: "backend", takes: "auto, nftables or iptables", decode: (*decoder).backend},
 		{key: "forwarding", takes: "a mapping with `ipv4`, `ipv6` or both", decode: func(d *decoder, n *node, g *Gateway) {
 			fields(d, n, forwardingFields(), g)
 		}},
-	}, later[Gateway]("backend", "conntrack", "offload", "reserved_ports", "docker")...)
+		{key: "conntrack", takes: "a mapping with `max`, `accounting` and `timeouts`", decode: (*decoder).conntrack},
+		{key: "offload", takes: "a mapping as {zones: [lan, wan]}", decode: (*decoder).offload},
+		{key: "reserved_ports", takes: portsTake, decode: (*decoder).reservedPorts},
+	}, later[Gateway]("docker")...)
 }
 
 func forwardingFields() []field[Gateway] {
 	return []field[Gateway]{
 		{key: "ipv4", takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
-			d.once(n, &g.ForwardIPv4, &d.forwardIPv4)
+			d.once(n, "gateway.forwarding.ipv4", &g.ForwardIPv4)
 		}},
 		{key: "ipv6", takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
-			d.once(n, &g.ForwardIPv6, &d.forwardIPv6)
+			d.once(n, "gateway.forwarding.ipv6", &g.ForwardIPv6)
 		}},
 	}
 }
@@ -29,15 +33,42 @@ func (d *decoder) gatewaySection(n *node, p *Policy) {
 }
 
 // once decodes a boolean that several files may say, but not differently.
-func (d *decoder) once(n *node, value **bool, first *Place) {
-	at := d.at(deref(n))
+func (d *decoder) once(n *node, setting string, value **bool) {
 	v, ok := d.boolean(n)
-	switch {
-	case !ok:
-	case *value == nil:
-		*value, *first = &v, at
-	case **value != v:
-		d.fail(at, fmt.Sprintf("`%s` is %t here and %t elsewhere; write it in one file", d.key, v, **value),
-			Note{*first, "the other one"})
+	if !ok {
+		return
 	}
+	have := *value != nil && **value
+	if settled(d, n, setting, v, have) {
+		*value = &v
+	}
+}
+
+func (d *decoder) backend(n *node, g *Gateway) {
+	before := len(d.errs)
+	name := word(d, n, []string{"auto", "nftables", "iptables"}, []string{"auto", "nftables", "iptables"})
+	switch {
+	case len(d.errs) > before:
+	case name == "iptables":
+		d.failAt(deref(n), notBuilt("backend: iptables"))
+	case settled(d, n, "gateway.backend", name, g.Backend):
+		g.Backend = name
+	}
+}
+
+// reservedPorts decodes ports. An empty list reserves none, the ports of input
+// rules neither.
+func (d *decoder) reservedPorts(n *node, g *Gateway) {
+	if g.ReservedPorts == nil {
+		g.ReservedPorts = []Ports{}
+	}
+	if v := deref(n); v.Kind == yaml.SequenceNode && len(v.Content) == 0 {
+		return
+	}
+	d.each(n, func(n *node) {
+		if p, ok := d.port(n); ok {
+			g.ReservedPorts = append(g.ReservedPorts, p)
+		}
+	})
+	d.noOverlap(g.ReservedPorts)
 }

@@ -195,6 +195,16 @@ func TestForms(t *testing.T) {
 		{"an IPv6 target in brackets that YAML takes for a list", zones + "port_forward: {from: wan, protocol: tcp, ports: 80, to: [2001:db8::1]}\n"},
 		{"ICMP types of one family, both protocols written", zones + "forward: {rules: {protocol: [icmp, icmpv6], icmp_types: echo-request, action: accept}}\n"},
 		{"any port of any protocol by number", zones + "forward: {rules: {protocol: [0, 255, 89], action: accept}}\n"},
+		{"no reserved ports", "version: 1\ngateway: {reserved_ports: []}\n"},
+		{"an input without rules", "version: 1\ninput: {}\n"},
+		{"UDP-Lite has the states of UDP", zones + "masquerade: {from: lan, to: wan, protocol: udplite, timeouts: {udp: {replied: 1m}}}\n"},
+		{"a duration as long as the kernel can count", zones + "masquerade: {from: lan, to: wan, timeouts: {icmp: 596h}}\n"},
+		{"a helper of two protocols", zones + "masquerade: {from: lan, to: wan, protocol: udp, helpers: sip}\n"},
+		{"a mark that clears bits", zones + "forward: {rules: {action: accept, mark: 0x0/0xff}}\n"},
+		{"a long prefix", zones + "forward: {rules: {action: drop, log: {prefix: " + strings.Repeat("x", 63) + "}}}\n"},
+		{"two inside prefixes of one outside zone and both families", zones + "one_to_one: [{name: a, zone: wan, outside: 192.0.2.0/31, inside: 10.0.0.0/31}, {name: b, zone: wan, outside: \"2001:db8::\", inside: \"fd00::\"}]\n"},
+		{"a redirect of every port", zones + "redirect: {from: lan, protocol: tcp, to_port: 9040}\n"},
+		{"off, written out", "version: 1\nzones: {lan: {interfaces: eth1, symmetric: false, antispoof: false, default_route: false}}\nforward: {rules: {name: a, action: drop, log: false, synproxy: false}}\n"},
 		{"the same default twice", "version: 1\nforward: {default: drop}\n"},
 	} {
 		if _, err := Parse("policy.yaml", []byte(c.text)); err != nil {

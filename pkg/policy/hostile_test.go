@@ -44,6 +44,10 @@ func TestHostile(t *testing.T) {
 		"a very long name":    "version: 1\nzones: {" + strings.Repeat("a", n) + ": {interfaces: a}}",
 		"deep aliases":        "version: 1\nsets:\n  a0: &a0 [10.0.0.1]\n" + numbered("  a: &a%[1]d [*a0]\n", n/10),
 		"exceptions":          zones + "port_forward: {from: z1, to: 10.0.0.1, protocol: tcp, ports: [" + numbered("%d, ", 20_000) + "], except_ports: [" + numbered("%d, ", 10_000) + "]}",
+		"many services":       zones + "one_to_one: {name: a, zone: z1, outside: 192.0.2.1, inside: 10.0.0.1, expose: [" + numbered("tcp/%d, ", n/2) + "]}",
+		"many targets":        zones + "port_forward: {from: z1, protocol: tcp, ports: 1, to: [" + numbered("10.0.0.1:%d, ", n/2) + "]}",
+		"a pool of many":      zones + "snat: {from: z0, to: z1, addresses: [" + strings.Repeat("10.0.0.1, ", n/4) + "]}",
+		"offload of many":     zones + "gateway: {offload: {zones: [" + numbered("z%d, ", n/4) + "]}}",
 		"entries of one name": zones + "masquerade:\n" + strings.Repeat("  - {from: z0, to: z1}\n", n/4),
 	} {
 		start := time.Now()

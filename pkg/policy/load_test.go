@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -232,4 +233,71 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s is not at %s", i.Name, i.Place)
 		}
 	}
+}
+
+// TestMergeSettings: what several files say of input and of the gateway comes
+// together, and may not differ.
+func TestMergeSettings(t *testing.T) {
+	dir := write(t, map[string]string{
+		"a.yaml": `version: 1
+zones: {lan: {interfaces: eth1}, wan: {interfaces: ppp0}}
+snat: {name: a, from: lan, to: wan, addresses: 192.0.2.1}
+input: {default: reject, rules: {name: a, action: accept}}
+gateway: {backend: auto, conntrack: {max: 9, timeouts: {udp: {replied: 1m}}}, offload: {zones: lan}, reserved_ports: 500}
+`,
+		"b.yaml": `version: 1
+snat: {name: b, from: lan, to: wan, addresses: 192.0.2.2}
+input: {default: reject, rules: {name: b, action: accept}}
+gateway: {backend: auto, conntrack: {max: 9, accounting: true, timeouts: {icmp: 9s, udp: {unreplied: 2m, replied: 1m}}}, offload: {zones: [lan, wan], hardware: true}, reserved_ports: [501, 502]}
+`,
+	})
+	p := good(t, dir)
+	g := p.Gateway
+	equal(t, "reserved ports", portList(g.ReservedPorts), "500@5:118 501@4:185 502@4:190")
+	equal(t, "offload", fmt.Sprint(refs(g.Offload.Zones), " ", g.Offload.Hardware), "lan@5:96 wan@4:145 true")
+	equal(t, "conntrack", fmt.Sprint(g.Conntrack.Max, *g.Conntrack.Accounting, len(g.Conntrack.Timeouts.UDP), g.Conntrack.Timeouts.ICMP), "9 true 2 9s")
+	if len(p.Input.Rules) != 2 || p.Input.Default != Reject || len(p.SNAT) != 2 {
+		t.Errorf("%+v, %+v", p.Input, p.SNAT)
+	}
+
+	more := filepath.Join(t.TempDir(), "c.yaml")
+	err := os.WriteFile(more, []byte(`version: 1
+snat: {name: a, from: lan, to: wan, addresses: 192.0.2.3}
+input: {default: drop, rules: {name: b, action: drop}}
+gateway: {backend: nftables, conntrack: {max: 8, accounting: false, timeouts: {icmp: 2h4m, udp: {replied: 2m}}}, offload: {hardware: false}, reserved_ports: 500-501}
+`), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err = Load([]string{dir, more}, LoadOptions{})
+	var got []string
+	for line := range strings.Lines(printed(t, dir, p, err)) {
+		if strings.Contains(line, ": ") && !strings.HasPrefix(line, " ") {
+			got = append(got, strings.TrimPrefix(strings.TrimSpace(line), filepath.Dir(more)+"/"))
+		}
+	}
+	equal(t, "mistakes", strings.Join(got, "\n"), `
+b.yaml:4:185: 500-501 and 501 overlap in `+"`"+`reserved_ports`+"`"+`; name each port once
+c.yaml:4:158: note: the other one
+c.yaml:2:14: the name "a" is taken in snat; choose another
+a.yaml:3:14: note: first used here
+c.yaml:3:18: `+"`"+`default`+"`"+` is drop here and reject elsewhere; write it in one file
+a.yaml:4:18: note: the other one
+c.yaml:3:38: the name "b" is taken in input.rules; choose another
+b.yaml:3:40: note: first used here
+c.yaml:4:20: `+"`"+`backend`+"`"+` is nftables here and auto elsewhere; write it in one file
+a.yaml:5:20: note: the other one
+c.yaml:4:47: `+"`"+`max`+"`"+` is 8 here and 9 elsewhere; write it in one file
+a.yaml:5:43: note: the other one
+c.yaml:4:62: `+"`"+`accounting`+"`"+` is false here and true elsewhere; write it in one file
+b.yaml:4:58: note: the other one
+c.yaml:4:86: `+"`"+`icmp`+"`"+` is 2h4m here and 9s elsewhere; write it in one file
+b.yaml:4:81: note: the other one
+c.yaml:4:107: `+"`"+`replied`+"`"+` is 2m here and 1m elsewhere; write it in one file
+a.yaml:5:72: note: the other one
+c.yaml:4:134: `+"`"+`hardware`+"`"+` is false here and true elsewhere; write it in one file
+b.yaml:4:161: note: the other one
+c.yaml:4:158: 500 and 500-501 overlap in `+"`"+`reserved_ports`+"`"+`; name each port once
+a.yaml:5:118: note: the other one
+`)
 }

@@ -18,10 +18,14 @@ type loader struct {
 	sets  map[string]Place
 
 	// Where the names of the entries stand, in step with the policy's lists.
-	masquerades, portForwards, rules []label
+	masquerades, snats, oneToOnes, portForwards, redirects []label
+	rules, inputRules                                      []label
 
-	// Where the values stand that may be written once only.
-	forwardDefault, forwardIPv4, forwardIPv6 Place
+	// Where the values stand that several files may not write differently,
+	// by their keys (forward.default).
+	settings map[string]Place
+
+	bareNames []bareName
 
 	// What could not be read is not reported as missing.
 	zonesUnknown, setsUnknown bool
@@ -43,6 +47,7 @@ func newLoader(open opener) *loader {
 		lineFiles: map[string]int{},
 		zones:     map[string]zoneInfo{},
 		sets:      map[string]Place{},
+		settings:  map[string]Place{},
 	}
 }
 
@@ -108,6 +113,7 @@ func (d *decoder) referred(n *node) (index int, ok bool) {
 // finish checks what needs all files, and hands the policy out.
 func (l *loader) finish() (*Policy, error) {
 	l.checkReferences()
+	l.explainBareNames()
 	l.checkFamilies()
 	l.checkNames()
 	if len(l.errs) == 0 {

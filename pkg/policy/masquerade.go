@@ -1,23 +1,24 @@
 package policy
 
+import "slices"
+
 func masqueradeFields() []field[Masquerade] {
-	return append([]field[Masquerade]{
+	return append(translationFields(),
+		instead[Masquerade]("addresses", "a masquerade takes the address that the uplink has; a pool of addresses is for `snat`"),
+		instead[Masquerade]("distribution", "it belongs to `snat`"),
+		instead[Masquerade]("ports_per_host", "it belongs to `snat`"))
+}
+
+// translationFields are the keys that masquerade and snat share.
+func translationFields() []field[Masquerade] {
+	return slices.Concat([]field[Masquerade]{
 		{key: "name", takes: "a name", decode: func(d *decoder, n *node, m *Masquerade) { m.Name = d.name(n) }},
 		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, m *Masquerade) { m.Family = d.family(n) }},
 		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, m *Masquerade) { m.From = d.zoneRefs(n) }},
 		{key: "to", takes: zonesTake, decode: func(d *decoder, n *node, m *Masquerade) { m.To = d.zoneRefs(n) }},
-		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
-			m.Sources = d.addresses(n, setNames)
-		}},
-		{key: "except_sources", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
-			m.ExceptSources = d.addresses(n, setNames)
-		}},
-		{key: "destinations", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
-			m.Destinations = d.addresses(n, setNames|gatewayWord)
-		}},
-		{key: "except_destinations", takes: addressesTake, decode: func(d *decoder, n *node, m *Masquerade) {
-			m.ExceptDestinations = d.addresses(n, setNames|gatewayWord)
-		}},
+	}, narrowFields(func(m *Masquerade) narrowing {
+		return narrowing{&m.Sources, &m.ExceptSources, &m.Destinations, &m.ExceptDestinations}
+	}), []field[Masquerade]{
 		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, m *Masquerade) { m.Protocols = d.protocols(n) }},
 		{key: "ports", takes: portsTake, decode: func(d *decoder, n *node, m *Masquerade) { m.Ports = d.ports(n) }},
 		{key: "outside_ports", takes: "one range of ports, as 32768-65535", decode: func(d *decoder, n *node, m *Masquerade) {
@@ -32,10 +33,11 @@ func masqueradeFields() []field[Masquerade] {
 			open, ok := d.boolean(n)
 			m.NoForward = ok && !open
 		}},
-		instead[Masquerade]("addresses", "a masquerade takes the address that the uplink has; a pool of addresses is for `snat`"),
-		instead[Masquerade]("distribution", "it belongs to `snat`"),
-		instead[Masquerade]("ports_per_host", "it belongs to `snat`"),
-	}, later[Masquerade]("max_connections", "timeouts", "helpers", "log")...)
+		maxConnectionsField(func(m *Masquerade) *Limits { return &m.Limits }),
+		timeoutsField(func(m *Masquerade) **Timeouts { return &m.Timeouts }),
+		helpersField(func(m *Masquerade) *[]Helper { return &m.Helpers }),
+		logField(func(m *Masquerade) **Log { return &m.Log }),
+	})
 }
 
 func (d *decoder) masqueradeSection(n *node, p *Policy) {
@@ -47,12 +49,18 @@ func (d *decoder) masqueradeSection(n *node, p *Policy) {
 			return m, false
 		}
 		w.require("a masquerade entry", "from", "to")
-		w.portsNeedProtocol("ports", m.Protocols)
-		derived := ""
-		if len(m.From) > 0 && len(m.To) > 0 {
-			derived = joinZones(m.From) + "-" + joinZones(m.To)
-		}
-		d.masquerades = append(d.masquerades, w.label(at, &m.Name, derived))
+		d.masquerades = append(d.masquerades, w.translation(&m))
 		return m, true
 	})
+}
+
+// translation checks what masquerade and snat share, and settles the name.
+func (w written) translation(m *Masquerade) label {
+	w.portsNeedProtocol("ports", m.Protocols)
+	w.attributesFit(m.Protocols, m.Timeouts, m.Helpers)
+	derived := ""
+	if len(m.From) > 0 && len(m.To) > 0 {
+		derived = joinZones(m.From) + "-" + joinZones(m.To)
+	}
+	return w.label(m.Place, &m.Name, derived)
 }

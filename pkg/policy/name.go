@@ -114,8 +114,14 @@ func joinZones(refs []ZoneRef) string {
 func (l *loader) checkNames() {
 	p := l.policy
 	l.unique("masquerade", l.masquerades, func(i int) string { return p.Masquerade[i].Name })
+	l.unique("snat", l.snats, func(i int) string { return p.SNAT[i].Name })
+	l.unique("one_to_one", l.oneToOnes, func(i int) string { return p.OneToOne[i].Name })
 	l.unique("port_forward", l.portForwards, func(i int) string { return p.PortForward[i].Name })
+	l.unique("redirect", l.redirects, func(i int) string { return p.Redirect[i].Name })
 	l.unique("forward.rules", l.rules, func(i int) string { return p.Forward.Rules[i].Name })
+	if p.Input != nil {
+		l.unique("input.rules", l.inputRules, func(i int) string { return p.Input.Rules[i].Name })
+	}
 }
 
 func (l *loader) unique(section string, labels []label, name func(int) string) {

@@ -9,6 +9,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Place is where a value stands in a policy file. Line and Column count from
@@ -33,8 +34,12 @@ type Policy struct {
 	Zones       []Zone
 	Sets        []Set
 	Masquerade  []Masquerade
+	SNAT        []SNAT
+	OneToOne    []OneToOne
 	PortForward []PortForward
+	Redirect    []Redirect
 	Forward     Forward
+	Input       *Forward // nil: nothing is put on input; rules have no To
 	Gateway     Gateway
 
 	// Sources are the files that the policy was read from, in order, the
@@ -55,6 +60,36 @@ type Zone struct {
 	Name       string
 	Interfaces []Interface
 	Networks   []Address
+	// DefaultRoute adds the interfaces that hold the host's default route.
+	DefaultRoute bool
+	MSSClamp     MSSClamp
+	Symmetric    *Symmetric // nil: off
+	// Antispoof is what is written, or whether there are networks.
+	Antispoof   bool
+	AntispoofAt Place // zero where it is not written
+}
+
+// MSSClamp lowers the maximum segment size of TCP: to the route's where
+// PathMTU is set, else to Size; 0 is off.
+type MSSClamp struct {
+	Place
+	PathMTU bool
+	Size    uint16
+}
+
+// Symmetric has replies leave by the uplink that their flow came in by. What
+// is zero is chosen when it is applied.
+type Symmetric struct {
+	Place
+	Gateway4, Gateway6 netip.Addr
+	Mark               Mark // Mask 0: chosen
+	Table              uint32
+}
+
+// Mark is bits of a packet mark.
+type Mark struct {
+	Place
+	Value, Mask uint32
 }
 
 // Interface is an interface name, or a prefix of names where Wildcard is set
@@ -125,6 +160,116 @@ type Masquerade struct {
 	OutsidePorts       *Ports // nil: any
 	PortSelection      PortSelection
 	NoForward          bool // forward: false
+	Limits             Limits
+	Timeouts           *Timeouts // nil: the host's
+	Helpers            []Helper
+	Log                *Log // nil: off
+}
+
+// SNAT is one entry of the snat section: a masquerade behind a pool.
+type SNAT struct {
+	Masquerade
+	Addresses    []Address // no sets, no word gateway
+	Distribution Distribution
+	PortsPerHost uint16 // 0: ports are not divided
+}
+
+// Distribution is how a pool's address is chosen for a flow.
+type Distribution uint8
+
+// The distributions; Persistent gives one inside host one address.
+const (
+	Persistent Distribution = iota
+	KernelChoice
+	RoundRobin
+)
+
+// OneToOne is one entry of the one_to_one section. Outside and Inside are of
+// one family and one length.
+type OneToOne struct {
+	Place
+	Name            string
+	Family          Family
+	Zone            ZoneRef
+	Outside, Inside netip.Prefix
+	OutsideAt       Place
+	InsideAt        Place
+	ExposeAll       bool
+	Expose          []Service
+	Log             *Log
+}
+
+// Service is a protocol, and ports where it has any; no ports are all.
+type Service struct {
+	Place
+	Protocol uint8
+	Ports    []Ports
+}
+
+// Redirect is one entry of the redirect section.
+type Redirect struct {
+	Place
+	Name               string
+	Family             Family
+	From               []ZoneRef
+	Sources            []Address
+	ExceptSources      []Address
+	Destinations       []Address
+	ExceptDestinations []Address
+	Protocols          []Protocol
+	Ports              []Ports
+	ToPort             uint16 // 0: the same port
+	Local              bool
+	Log                *Log
+}
+
+// Limits are how many connections may be open at once; 0 is no limit.
+type Limits struct {
+	Place
+	PerHost, Total uint32
+}
+
+// Timeouts are how long flows live, by protocol and state; a state that is not
+// named keeps the host's value.
+type Timeouts struct {
+	Place
+	TCP, UDP []Timeout
+	ICMP     time.Duration // 0: the host's
+	Generic  time.Duration // of conntrack alone, not of an entry
+}
+
+// Timeout is the life of a flow in a state.
+type Timeout struct {
+	Place
+	State string // as the language has it: established, unreplied, ...
+	After time.Duration
+}
+
+// Helper is a conntrack helper by the language's name, and the ports it
+// listens to: those of its protocol where none are written.
+type Helper struct {
+	Place
+	Name  string
+	Ports []Ports
+}
+
+// Log is what is logged of an entry.
+type Log struct {
+	Place
+	Prefix string // empty: the entry's name
+	Level  uint8  // syslog: 0 emerg to 7 debug
+	Rate   Rate
+	Group  *uint16 // nflog; nil: the kernel log
+}
+
+// Rate is so many in a time (a second, minute, hour or day), Burst of which may
+// come at once, all together or for each source.
+type Rate struct {
+	Place
+	Count     uint32
+	Per       time.Duration
+	Burst     uint32
+	PerSource bool
 }
 
 // PortSelection is how the outside port of a translated flow is chosen.
@@ -150,12 +295,18 @@ type PortForward struct {
 	Ports         []Ports
 	AllPorts      bool // ports: all
 	ExceptPorts   []Ports
-	To            Target
+	To            Target   // the first, where there are several
+	Targets       []Target // all, where there are several
+	Sticky        bool
 	Map           *ForwardMap
 	Sources       []Address
 	ExceptSources []Address
 	Hairpin       Hairpin
 	Masquerade    bool
+	Limits        Limits
+	Timeouts      *Timeouts
+	Helpers       []Helper
+	Log           *Log
 }
 
 // Target is where a port forward leads. First is 0 where the port is kept;
@@ -164,6 +315,9 @@ type Target struct {
 	Place
 	Addr        netip.Addr
 	First, Last uint16
+	// MaybePort is the host where an IPv6 address without brackets ends in what
+	// may be meant for a port: fd00::10 of fd00::10:8080.
+	MaybePort netip.Addr
 }
 
 // ForwardMap is many port forwards in one entry.
@@ -218,6 +372,11 @@ type Rule struct {
 	Ports              []Ports
 	ICMPTypes          []ICMPType
 	Action             Action
+	Rate               *Rate // nil: no limit
+	Synproxy           bool
+	Limits             Limits
+	Mark               *Mark // nil: left alone
+	Log                *Log
 }
 
 // ICMPType is an ICMP type by its name, with the number it has in each family;
@@ -244,4 +403,26 @@ type Gateway struct {
 	// ForwardIPv4 and ForwardIPv6 are nil where the policy leaves forwarding
 	// to be found from what it forwards.
 	ForwardIPv4, ForwardIPv6 *bool
+	Backend                  string // auto, nftables or iptables; "" is auto
+	Conntrack                *Conntrack
+	Offload                  *Offload
+	// ReservedPorts is nil where the key is absent: then they are the ports
+	// that input rules open.
+	ReservedPorts []Ports
+	Docker        bool // docker: accept
+}
+
+// Conntrack is what the host's conntrack is set to; what is zero is left alone.
+type Conntrack struct {
+	Place
+	Max        uint32
+	Accounting *bool
+	Timeouts   *Timeouts
+}
+
+// Offload has the flows between zones bypass the rules once they are open.
+type Offload struct {
+	Place
+	Zones    []ZoneRef
+	Hardware bool
 }

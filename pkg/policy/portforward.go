@@ -9,7 +9,7 @@ import (
 )
 
 func portForwardFields() []field[PortForward] {
-	return append([]field[PortForward]{
+	return []field[PortForward]{
 		{key: "name", takes: "a name", decode: func(d *decoder, n *node, f *PortForward) { f.Name = d.name(n) }},
 		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, f *PortForward) { f.Family = d.family(n) }},
 		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, f *PortForward) { f.From = d.zoneRefs(n) }},
@@ -17,7 +17,8 @@ func portForwardFields() []field[PortForward] {
 		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, f *PortForward) { f.Protocols = d.protocols(n) }},
 		{key: "ports", takes: "a port, a range as 8000-8010, a list of these, or `all`", decode: (*decoder).outsidePorts},
 		{key: "except_ports", takes: portsTake, decode: func(d *decoder, n *node, f *PortForward) { f.ExceptPorts = d.ports(n) }},
-		{key: "to", takes: targetTakes, decode: func(d *decoder, n *node, f *PortForward) { f.To = d.target(n) }},
+		{key: "to", takes: targetTakes + ", or a list of these", decode: (*decoder).targets},
+		{key: "sticky", takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Sticky, _ = d.boolean(n) }},
 		{key: "map", takes: "a mapping as {tcp/8001: 10.0.0.1:80}, or {file: NAME}", decode: (*decoder).forwardMap},
 		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
 			f.Sources = d.addresses(n, setNames)
@@ -28,7 +29,11 @@ func portForwardFields() []field[PortForward] {
 		{key: "hairpin", takes: "true, false, or a mapping with `zones` and `source`", decode: (*decoder).hairpin},
 		{key: "masquerade", takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Masquerade, _ = d.boolean(n) }},
 		instead[PortForward]("destinations", "the outside address of a port forward is its `address`"),
-	}, later[PortForward]("sticky", "max_connections", "timeouts", "helpers", "log")...)
+		maxConnectionsField(func(f *PortForward) *Limits { return &f.Limits }),
+		timeoutsField(func(f *PortForward) **Timeouts { return &f.Timeouts }),
+		helpersField(func(f *PortForward) *[]Helper { return &f.Helpers }),
+		logField(func(f *PortForward) **Log { return &f.Log }),
+	}
 }
 
 func (d *decoder) portForwardSection(n *node, p *Policy) {
@@ -39,12 +44,15 @@ func (d *decoder) portForwardSection(n *node, p *Policy) {
 		if !ok {
 			return f, false
 		}
-		w.require("a port_forward entry", "from")
+		if !f.OfGateway() {
+			w.require("a port_forward entry", "from")
+		}
 		if w.has("map") {
 			w.mapStandsAlone()
 		} else {
 			w.require("a port_forward entry", "protocol", "ports", "to")
 			w.forwardedPorts(&f)
+			w.attributesFit(f.Protocols, f.Timeouts, f.Helpers)
 		}
 		d.portForwards = append(d.portForwards, w.label(at, &f.Name, w.derivedForwardName(&f)))
 		return f, true
@@ -53,7 +61,7 @@ func (d *decoder) portForwardSection(n *node, p *Policy) {
 
 // mapStandsAlone refuses what a map says itself.
 func (w written) mapStandsAlone() {
-	for _, key := range []string{"protocol", "ports", "except_ports", "to"} {
+	for _, key := range []string{"protocol", "ports", "except_ports", "to", "sticky"} {
 		if w.has(key) {
 			w.d.fail(w.place(key), fmt.Sprintf("`%s` and `map` exclude each other: a map names protocols, ports and targets itself; take one of them out", key),
 				Note{w.place("map"), "`map` stands here"})
@@ -68,18 +76,28 @@ func (w written) forwardedPorts(f *PortForward) {
 		w.portsNeedProtocol("ports", f.Protocols)
 	}
 	w.d.exceptPorts(f.AllPorts, f.Ports, f.ExceptPorts)
-	if f.To.First == f.To.Last {
+	if f.Sticky && w.value("to") != nil && f.To.Addr.IsValid() && len(f.Targets) == 0 {
+		w.d.fail(w.place("sticky"), "`sticky` is for several targets, and `to` has one; add more, or take `sticky` out", Note{f.To.Place, "the target stands here"})
+	}
+	for _, t := range f.AllTargets() {
+		w.targetPorts(f, t)
+	}
+}
+
+// targetPorts checks the ports of an entry against those of a target.
+func (w written) targetPorts(f *PortForward, t Target) {
+	if t.First == t.Last {
 		return // no port, or one: it takes any number of ports
 	}
-	note := Note{f.To.Place, "the target stands here"}
+	note := Note{t.Place, "the target stands here"}
 	switch {
 	case f.AllPorts:
 		w.d.fail(w.place("ports"), "`all` ports cannot go to a range; write the target without ports, or with one", note)
 	case len(f.Ports) > 1:
 		w.d.fail(f.Ports[1].Place, "several ports cannot go to a range, since it would not be clear which goes where; make an entry of each", note)
 	case len(f.Ports) == 1:
-		if problem := rangeProblem(f.Ports[0], f.To); problem != "" {
-			w.d.fail(f.To.Place, problem, Note{f.Ports[0].Place, "`ports` stands here"})
+		if problem := rangeProblem(f.Ports[0], t); problem != "" {
+			w.d.fail(t.Place, problem, Note{f.Ports[0].Place, "`ports` stands here"})
 		}
 	}
 }
@@ -87,7 +105,7 @@ func (w written) forwardedPorts(f *PortForward) {
 // derivedForwardName is PROTOCOL-PORTS, as in tcp-udp-80-8000-8010 or tcp-all.
 // A map has too many of these: one from a file is called as the file is, made
 // fit to be a name (VMs_east.txt: vms-east), and one that is written inline
-// map-FROM. The name is "" where the parts have mistakes.
+// map-FROM (map-local for the gateway itself). The name is "" where the parts have mistakes.
 func (w written) derivedForwardName(f *PortForward) string {
 	if v := w.value("map"); v != nil {
 		if f.Map == nil {
@@ -101,23 +119,32 @@ func (w written) derivedForwardName(f *PortForward) string {
 			}
 			return name
 		}
-		if len(f.From) == 0 {
-			return ""
+		switch {
+		case len(f.From) > 0:
+			return "map-" + joinZones(f.From)
+		case f.OfGateway():
+			return "map-gateway"
 		}
-		return "map-" + joinZones(f.From)
+		return ""
 	}
 	if len(f.Protocols) == 0 || len(f.Ports) == 0 && !f.AllPorts {
 		return ""
 	}
+	name := protocolPorts(f.Protocols, f.Ports)
+	if f.AllPorts {
+		name += "-all"
+	}
+	return name
+}
+
+// protocolPorts is the name PROTOCOL-PORTS.
+func protocolPorts(protocols []Protocol, ports []Ports) string {
 	var parts []string
-	for _, p := range f.Protocols {
+	for _, p := range protocols {
 		parts = append(parts, ProtocolName(p.Number))
 	}
-	for _, p := range f.Ports {
+	for _, p := range ports {
 		parts = append(parts, p.String())
-	}
-	if f.AllPorts {
-		parts = append(parts, "all")
 	}
 	return strings.Join(parts, "-")
 }
@@ -136,8 +163,8 @@ func (d *decoder) outsideAddress(n *node, f *PortForward) {
 		if !ok {
 			return
 		}
-		if a.Set == "" && (a.Low.IsLoopback() || a.High.IsLoopback()) {
-			d.fail(a.Place, fmt.Sprintf("a port_forward for the gateway's own connections (`address: %s`) is part of the policy language but is not built in this version; take it out", a))
+		if a.Set == "" && a.Low.IsLoopback() != a.High.IsLoopback() {
+			d.fail(a.Place, fmt.Sprintf("%s goes beyond the loopback addresses, which lead only the gateway's own connections; write what is within and what is beyond apart", a))
 			return
 		}
 		f.Address = append(f.Address, a)
@@ -153,26 +180,40 @@ func (d *decoder) outsidePorts(n *node, f *PortForward) {
 	f.Ports = d.ports(n)
 }
 
-// target decodes the one target of `to`.
+// targets decodes `to`.
+func (d *decoder) targets(n *node, f *PortForward) {
+	var list []Target
+	var seen firsts[Target]
+	d.each(n, func(n *node) {
+		t := d.target(n)
+		if t.Place == (Place{}) {
+			return
+		}
+		if i := seen.add(Target{Addr: t.Addr, First: t.First, Last: t.Last}); i >= 0 {
+			d.fail(t.Place, fmt.Sprintf("the target %s is named twice; take one out", t), Note{list[i].Place, "first named here"})
+			return
+		}
+		list = append(list, t)
+	})
+	if len(list) > 0 {
+		f.To = list[0]
+	}
+	if len(list) > 1 {
+		f.Targets = list
+	}
+}
+
+// target decodes one target; one that has a mistake has no place.
 func (d *decoder) target(n *node) Target {
-	v := deref(n)
-	if v.Kind == yaml.SequenceNode && len(v.Content) > 1 {
-		d.failAt(deref(v.Content[1]), "several targets (load balancing) are part of the policy language but are not built in this version; write one target")
+	text, ok := d.text(n)
+	if !ok {
 		return Target{}
 	}
-	var t Target
-	d.each(n, func(n *node) {
-		text, ok := d.text(n)
-		if !ok {
-			return
-		}
-		var problem string
-		if t, problem = parseTarget(text); problem != "" {
-			d.failAt(n, problem)
-			t = Target{}
-			return
-		}
-		t.Place = d.at(n)
-	})
+	t, problem := parseTarget(text)
+	if problem != "" {
+		d.failAt(deref(n), problem)
+		return Target{}
+	}
+	t.Place = d.at(deref(n))
 	return t
 }

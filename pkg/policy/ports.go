@@ -72,8 +72,9 @@ func (d *decoder) noOverlap(list []Ports) {
 	}
 }
 
+// before is true for the earlier of two places of one file.
 func before(a, b Place) bool {
-	return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
+	return a.File == b.File && (a.Line < b.Line || a.Line == b.Line && a.Column < b.Column)
 }
 
 // parsePorts reads a port or a range of ports.
@@ -90,6 +91,9 @@ func parsePorts(text string) (first, last uint16, problem string) {
 	case text == "all":
 		return 0, 0, "`all` stands alone, and in the `ports` of a port_forward only; write 1-65535 for every port"
 	case !okA || !okB:
+		if meant := portsMeant(text); meant != "" {
+			return 0, 0, fmt.Sprintf("%s is not a port; write %s", quote(text), meant)
+		}
 		return 0, 0, fmt.Sprintf("%s is not a port; a port is a number from 1 to 65535, or a range as 8000-8010", quote(text))
 	case a == 0 || b == 0:
 		return 0, 0, "0 is not a port; ports run from 1 to 65535"
@@ -97,6 +101,25 @@ func parsePorts(text string) (first, last uint16, problem string) {
 		return 0, 0, fmt.Sprintf("the range %s runs backwards; write %d-%d", quote(text), b, a)
 	}
 	return uint16(a), uint16(b), ""
+}
+
+// portsMeant writes ports as the language has them that are written as iptables
+// does: 8000:8010 for a range, 80,443 for a list. Else it gives "".
+func portsMeant(text string) string {
+	parts := strings.Split(text, ",")
+	if len(text) > 64 || len(parts) == 1 && !strings.Contains(text, ":") {
+		return ""
+	}
+	for i, part := range parts {
+		parts[i] = strings.Replace(strings.TrimSpace(part), ":", "-", 1)
+		if _, _, problem := parsePorts(parts[i]); problem != "" {
+			return ""
+		}
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return "a list: [" + strings.Join(parts, ", ") + "]"
 }
 
 // exceptPorts checks that what is excepted is there to be excepted, and that

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Protocol numbers that a policy has names for (IANA protocol-numbers).
@@ -115,12 +116,24 @@ func (d *decoder) protocols(n *node) []Protocol {
 func unknownProtocol(text string) string {
 	switch text {
 	case "any", "all", "ip":
-		return quote(text) + " is not a protocol; leave `protocol` out to match every protocol"
+		return quote(text) + " is not a protocol; name those that you mean, as [tcp, udp], or leave `protocol` out where it is not required"
+	case "both":
+		return quote(text) + " is not a protocol; write [tcp, udp]"
+	}
+	if parts := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune("/,+ ", r) }); len(parts) > 1 && allProtocols(parts) {
+		return fmt.Sprintf("%s is not a protocol; write a list: [%s]", quote(text), strings.Join(parts, ", "))
 	}
 	if near := nearest(text, protocolNames()); near != "" {
 		return fmt.Sprintf("unknown protocol %s; did you mean %q?", quote(text), near)
 	}
 	return fmt.Sprintf("unknown protocol %s; a protocol is tcp, udp, sctp, udplite, icmp, icmpv6, gre, esp, ah or a number from 0 to 255", quote(text))
+}
+
+func allProtocols(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		_, ok := protocolNumber(name)
+		return !ok
+	})
 }
 
 // portsNeedProtocol checks that every protocol has ports where ports are

@@ -8,15 +8,19 @@ import (
 
 // rootFields is the whole file.
 func rootFields() []field[Policy] {
-	return append([]field[Policy]{
+	return []field[Policy]{
 		{key: "version", takes: "the number 1", decode: (*decoder).version},
 		{key: "zones", takes: "a mapping of names to zones", decode: (*decoder).zonesSection},
 		{key: "sets", takes: "a mapping of names to address lists", decode: (*decoder).setsSection},
 		{key: "masquerade", takes: "a list of entries", decode: (*decoder).masqueradeSection},
+		{key: "snat", takes: "a list of entries", decode: (*decoder).snatSection},
+		{key: "one_to_one", takes: "a list of entries", decode: (*decoder).oneToOneSection},
 		{key: "port_forward", takes: "a list of entries", decode: (*decoder).portForwardSection},
+		{key: "redirect", takes: "a list of entries", decode: (*decoder).redirectSection},
 		{key: "forward", takes: "a mapping with `default` and `rules`", decode: (*decoder).forwardSection},
+		{key: "input", takes: "a mapping with `default` and `rules`", decode: (*decoder).inputSection},
 		{key: "gateway", takes: "a mapping of settings of the machine", decode: (*decoder).gatewaySection},
-	}, later[Policy]("snat", "one_to_one", "redirect", "input")...)
+	}
 }
 
 // policyFile decodes the whole file.

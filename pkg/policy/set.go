@@ -78,13 +78,15 @@ func (d *decoder) setFromFile(n *node) []Address {
 }
 
 // checkSetRefs reports the references to sets that are not there.
-func (l *loader) checkSetRefs(list []Address) {
-	for _, a := range list {
-		if a.Set == "" || l.setsUnknown {
-			continue
-		}
-		if _, ok := l.sets[a.Set]; !ok {
-			l.fail(a.Place, l.unknownName("set", a.Set, len(l.sets), maps.Keys(l.sets)))
+func (l *loader) checkSetRefs(lists ...[]Address) {
+	for _, list := range lists {
+		for _, a := range list {
+			if a.Set == "" || l.setsUnknown {
+				continue
+			}
+			if _, ok := l.sets[a.Set]; !ok {
+				l.fail(a.Place, l.unknownName("set", a.Set, len(l.sets), maps.Keys(l.sets)))
+			}
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // nearest gives the known word that a mistyped one most likely stands for, or
 // "" where none is near.
@@ -8,6 +11,9 @@ func nearest(word string, known []string) string {
 	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
 	if len(word) > 64 {
 		return ""
+	}
+	if s := synonym(word); slices.Contains(known, s) {
+		return s
 	}
 	best, least := "", min(1+max(1, len(word)/3), len(word))
 	for _, k := range known {
@@ -28,6 +34,63 @@ func nearest(word string, known []string) string {
 		if strings.HasPrefix(plain, word) || len(plain) >= 4 && strings.HasPrefix(word, plain) {
 			return k
 		}
+	}
+	return ""
+}
+
+// synonym gives the language's word for one that other tools have.
+func synonym(word string) string {
+	switch word {
+	case "deny", "block", "discard":
+		return "drop"
+	case "allow", "permit", "pass":
+		return "accept"
+	case "warning":
+		return "warn"
+	case "error":
+		return "err"
+	case "panic", "emergency":
+		return "emerg"
+	case "nft":
+		return "nftables"
+	case "per_source":
+		return "per_host"
+	case "dport", "dports", "destination_port", "destination_ports":
+		return "ports"
+	case "sport", "sports", "source_port":
+		return "source_ports"
+	case "src":
+		return "sources"
+	case "dst", "dest":
+		return "destinations"
+	case "in", "in_interface", "iif", "iifname":
+		return "from"
+	case "out", "out_interface", "oif", "oifname":
+		return "to"
+	case "jump", "target", "verdict":
+		return "action"
+	case "policy":
+		return "default"
+	case "gw", "via", "next_hop":
+		return "gateway"
+	case "iface", "dev", "device":
+		return "interfaces"
+	case "subnet", "subnets", "cidr":
+		return "networks"
+	case "public", "external":
+		return "outside"
+	case "private", "internal":
+		return "inside"
+	case "ipv6_icmp", "icmp6":
+		return "icmpv6"
+	case "s", "sec":
+		return "second"
+	case "m", "min":
+		return "minute"
+	case "h":
+		return "hour"
+	case "d":
+		return "day"
 	}
 	return ""
 }

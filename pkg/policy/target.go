@@ -18,6 +18,14 @@ func (t Target) String() string {
 	return t.Addr.String() + ":" + ports
 }
 
+// AllTargets are where an entry without a map leads: one target, or several.
+func (f *PortForward) AllTargets() []Target {
+	if len(f.Targets) == 0 {
+		return []Target{f.To}
+	}
+	return f.Targets
+}
+
 const targetTakes = "an address, address:port or \"[address]:port\""
 
 // parseTarget reads addr, addr:port, addr:a-b, [v6], [v6]:port and [v6]:a-b.
@@ -60,10 +68,27 @@ func parseTarget(text string) (t Target, problem string) {
 	case t.Addr.IsUnspecified(), t.Addr.IsMulticast(), t.Addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return t, fmt.Sprintf("%s is not the address of a host; write the one that the service runs on", t.Addr)
 	}
+	if t.Addr.Is6() && text == host {
+		t.MaybePort = beforePort(host)
+	}
 	if hasPorts {
 		t.First, t.Last, problem = parsePorts(ports)
 	}
 	return t, problem
+}
+
+// beforePort gives the address that is left without a last group of at least two
+// decimal digits, if that is an address.
+func beforePort(text string) netip.Addr {
+	i := strings.LastIndexByte(text, ':')
+	if _, number := parseNumber(text[i+1:], 65535); !number || len(text)-i <= 2 {
+		return netip.Addr{}
+	}
+	host, err := netip.ParseAddr(text[:i])
+	if err != nil {
+		return netip.Addr{}
+	}
+	return host
 }
 
 // rangeProblem says what is wrong with sending count ports to a target, or

@@ -21,7 +21,7 @@ func inTestdata(path string) ([]byte, error) {
 // TestWrong holds what is printed for each wrong policy against x.out.
 func TestWrong(t *testing.T) {
 	names, err := filepath.Glob("testdata/wrong/*.yaml")
-	if err != nil || len(names) < 45 {
+	if err != nil || len(names) < 90 {
 		t.Fatalf("%d wrong policies (%v)", len(names), err)
 	}
 	for _, name := range names {

@@ -136,7 +136,7 @@ func (d *decoder) syntaxHint(at Place, message string) string {
 	case bytes.Contains(line, []byte("]:")):
 		return "; an address in brackets needs quotes: \"[2001:db8::1]:80\""
 	case strings.Contains(message, "mapping values are not allowed"):
-		return "; look for a missing line break or a wrong indentation, and put a value that holds a colon and a space in quotes"
+		return "; look for a missing line break or a wrong indentation, or for a space that is missing behind a colon, and put a value that holds a colon and a space in quotes"
 	case strings.Contains(message, "did not find expected ',' or"):
 		return "; look for a bracket or brace that is not closed"
 	case strings.Contains(message, "did not find expected"), strings.Contains(message, "could not find expected"):

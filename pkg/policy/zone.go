@@ -9,14 +9,21 @@ import (
 )
 
 func zoneFields() []field[Zone] {
-	return append([]field[Zone]{
+	return []field[Zone]{
 		{key: "interfaces", takes: "an interface name, a prefix of names as \"br-*\", or a list of these", decode: func(d *decoder, n *node, z *Zone) {
 			z.Interfaces = d.interfaces(n)
 		}},
 		{key: "networks", takes: addressesTake, decode: func(d *decoder, n *node, z *Zone) {
 			z.Networks = d.addresses(n, setNames)
 		}},
-	}, later[Zone]("default_route", "mss_clamp", "symmetric", "antispoof")...)
+		{key: "default_route", takes: "true or false", decode: func(d *decoder, n *node, z *Zone) { z.DefaultRoute, _ = d.boolean(n) }},
+		{key: "mss_clamp", takes: "pmtu, or a number from 536 to 65495", decode: (*decoder).mssClamp},
+		{key: "symmetric", takes: "true, false, or a mapping with `gateway`, `mark` and `table`", decode: (*decoder).symmetric},
+		{key: "antispoof", takes: "true or false", decode: func(d *decoder, n *node, z *Zone) {
+			z.Antispoof, _ = d.boolean(n)
+			z.AntispoofAt = d.at(deref(n))
+		}},
+	}
 }
 
 func (d *decoder) zonesSection(n *node, p *Policy) {
@@ -27,20 +34,34 @@ func (d *decoder) zonesSection(n *node, p *Policy) {
 	}
 	ok := d.named(n, "zone", taken, func(name string, k, v *node) {
 		z := Zone{Place: d.at(k), Name: name}
-		d.key, d.takes = name, "a mapping with `interfaces`, `networks` or both"
+		d.key, d.takes = name, "a mapping with `interfaces`, `networks` or `default_route`"
 		w, ok := fields(d, v, table, &z)
-		if ok && !w.has("interfaces") && !w.has("networks") && !w.has("default_route") {
-			d.fail(z.Place, fmt.Sprintf("the zone %s matches nothing yet; give it `interfaces`, `networks` or both", quote(name)))
+		noInterfaces := ok && !w.has("interfaces") && !w.defaultRoute(&z)
+		switch {
+		case noInterfaces && !w.has("networks"):
+			d.fail(z.Place, fmt.Sprintf("the zone %s matches nothing yet; give it `interfaces`, `networks` or `default_route: true`", quote(name)))
+		case noInterfaces && z.Symmetric != nil:
+			d.fail(z.Symmetric.Place, "`symmetric` is for an uplink, and this zone names none; give it `interfaces`, or `default_route: true`")
 		}
-		d.zones[name] = zoneInfo{
-			place:        z.Place,
-			noInterfaces: ok && !w.has("interfaces") && !w.has("default_route"),
+		if !w.has("antispoof") {
+			z.Antispoof = w.has("networks")
 		}
+		d.zones[name] = zoneInfo{place: z.Place, noInterfaces: noInterfaces}
 		p.Zones = append(p.Zones, z)
 	})
 	if !ok {
 		d.zonesUnknown = true
 	}
+}
+
+// defaultRoute is true where the zone has the default route's interfaces, or
+// where a mistake hides whether it has.
+func (w written) defaultRoute(z *Zone) bool {
+	v := w.value("default_route")
+	if v == nil {
+		return w.has("default_route")
+	}
+	return z.DefaultRoute || !strings.EqualFold(deref(v).Value, "false")
 }
 
 // Zone finds a zone by its name, or gives nil.
@@ -105,6 +126,8 @@ func interfaceProblem(text string, i Interface) string {
 		return fmt.Sprintf("%s is too long for an interface; the kernel allows 15 bytes", quote(text))
 	case strings.Contains(i.Name, "*"):
 		return fmt.Sprintf("%s has a * before its end; only a trailing * stands for more", quote(text))
+	case strings.HasSuffix(text, "+"):
+		return fmt.Sprintf("%s: names that begin so are written with a *; write %q", quote(text), strings.TrimSuffix(text, "+")+"*")
 	case strings.ContainsFunc(text, notInInterface), i.Name == ".", i.Name == "..":
 		return fmt.Sprintf("%s is no interface name; one has no slash, colon or white space", quote(text))
 	}
@@ -148,6 +171,24 @@ func (l *loader) checkZoneRefs(refs []ZoneRef) {
 		if _, ok := l.zones[r.Name]; ok || r.Any || l.zonesUnknown {
 			continue
 		}
+		if z := l.zoneOfInterface(r.Name); z != "" {
+			l.fail(r.Place, fmt.Sprintf("there is no zone %s; it is an interface of zone %s, so write %s", quote(r.Name), z, z))
+			continue
+		}
 		l.fail(r.Place, l.unknownName("zone", r.Name, len(l.zones), maps.Keys(l.zones)))
 	}
+}
+
+// zoneOfInterface gives the zone that names an interface, or "".
+func (l *loader) zoneOfInterface(name string) string {
+	if l.suggestions++; l.suggestions > maxSuggestions {
+		return ""
+	}
+	for i := range l.policy.Zones {
+		z := &l.policy.Zones[i]
+		if slices.ContainsFunc(z.Interfaces, func(i Interface) bool { return i.Matches(name) }) {
+			return z.Name
+		}
+	}
+	return ""
 }

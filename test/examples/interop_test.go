@@ -48,11 +48,15 @@ func wire(t *testing.T, path string, h *lab.Host) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1") // none: two hosts never have the same
 	for _, z := range p.Zones {
 		for i, x := range z.Interfaces {
 			name := strings.Replace(x.String(), "*", "0", 1)
 			if !h.HasLink(name) {
 				h.Stub(name)
+			}
+			if z.Symmetric != nil && z.Symmetric.Gateway4.IsValid() {
+				h.Addr(name, z.Symmetric.Gateway4.Next().String()+"/24")
 			}
 			if i < len(z.Networks) {
 				address, bits := z.Networks[i].Low.Next(), 24

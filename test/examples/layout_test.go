@@ -16,9 +16,9 @@ import (
 // The base chains in docs/architecture.md are those that the examples need, all
 // of them together.
 func TestTableInTheKernelIsDocumented(t *testing.T) {
-	types := map[ruleset.ChainType]string{ruleset.TypeFilter: "filter", ruleset.TypeNAT: "nat"}
+	types := map[ruleset.ChainType]string{ruleset.TypeFilter: "filter", ruleset.TypeNAT: "nat", ruleset.TypeRoute: "route"}
 	points := map[ruleset.HookPoint]string{
-		ruleset.Prerouting: "prerouting", ruleset.Forward: "forward", ruleset.Output: "output", ruleset.Postrouting: "postrouting",
+		ruleset.Prerouting: "prerouting", ruleset.Input: "input", ruleset.Forward: "forward", ruleset.Output: "output", ruleset.Postrouting: "postrouting",
 	}
 	page := section(t, "../../docs/architecture.md", "## The table in the kernel")
 	rows := 0

@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/ipmasq/ipmasq/test/lab"
@@ -16,11 +17,16 @@ type network struct {
 // networks builds the network of each example.
 func networks() map[string]func(t *testing.T) network {
 	return map[string]func(t *testing.T) network{
-		"home.yaml":         home,
-		"cloud-nat.yaml":    cloudNAT,
-		"vm-host.yaml":      vmHost,
-		"two-lans-dmz.yaml": twoLANsDMZ,
-		"dual-stack.yaml":   dualStack,
+		"home.yaml":             home,
+		"router.yaml":           router,
+		"cloud-nat.yaml":        cloudNAT,
+		"vm-host.yaml":          vmHost,
+		"two-lans-dmz.yaml":     twoLANsDMZ,
+		"dual-stack.yaml":       dualStack,
+		"two-servers.yaml":      twoServers,
+		"two-uplinks.yaml":      twoUplinks,
+		"public-addresses.yaml": publicAddresses,
+		"ftp.yaml":              ftp,
 	}
 }
 
@@ -64,6 +70,41 @@ func move(h *lab.Host, from, to, gateway string) {
 	h.DelAddr("eth0", from)
 	h.Addr("eth0", to)
 	h.Route("default", gateway)
+}
+
+func router(t *testing.T) network {
+	l := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
+	l.Server.ServeTCP(":80")
+	l.GW.ServeTCP(":22")
+	l.GW.ServeTCP(":80")
+	l.GW.ServeUDP(":53")
+	leases := l.GW.ServeUDP("0.0.0.0:67")
+	return network{l.GW, func(t *testing.T) {
+		sees(t, reach(t, l.LAN1, lab.Outside+":80"), "server", lab.GatewayUplink)
+		sees(t, reach(t, l.LAN1, lab.GatewayLAN+":22"), "gw", lab.LAN1)
+		for _, asked := range []string{lab.GatewayLAN + ":53", lab.Outside + ":53", "[" + lab.Outsidev6 + "]:53"} {
+			seen, err := l.LAN2.UDPExchange("", asked, "name?", lab.Patience)
+			if err != nil || seen.Name != "gw" {
+				t.Errorf("%s was answered by %v, %v", asked, seen, err)
+			}
+		}
+		discover := lab.UDP{Header: lab.Between("0.0.0.0", "255.255.255.255"), SrcPort: 68, DstPort: 67, Payload: []byte("discover")}.Bytes()
+		l.Neighbor.SendPacket("eth0", discover)
+		l.LAN1.SendPacket("eth0", discover)
+		ctx, cancel := context.WithTimeout(context.Background(), lab.Patience)
+		defer cancel()
+		if _, err := leases.WaitPeer(ctx); err != nil {
+			t.Errorf("the house gets no addresses: %v", err)
+		}
+		if got := leases.Peers(); len(got) != 1 {
+			t.Errorf("asked for an address: %v, want the house alone", got)
+		}
+		if r, err := l.Server.Ping(lab.GatewayUplink, lab.Patience, lab.PingOptions{}); err != nil || !r.Echo() {
+			t.Errorf("the outside pings: %v, %v", r, err)
+		}
+		fails(t, lab.IsRefused, l.LAN1, lab.GatewayLAN+":80")
+		fails(t, lab.IsTimeout, l.Server, lab.GatewayUplink+":22")
+	}}
 }
 
 func home(t *testing.T) network {
@@ -143,6 +184,7 @@ func vmHost(t *testing.T) network {
 	l.LAN1.ServeTCP(":80")
 	l.LAN2.ServeTCP(":22")
 	l.LAN2.ServeUDP(":9003")
+	l.LAN2.ServeTCP(":5000")
 	l.DMZ.ServeTCP(":22")
 	return network{l.GW, func(t *testing.T) {
 		sees(t, reach(t, l.LAN1, lab.Outside+":80"), "server", lab.GatewayUplink)
@@ -163,6 +205,8 @@ func vmHost(t *testing.T) network {
 		fails(t, lab.IsRefused, l.LAN1, "10.20.0.13:22")
 		sees(t, reach(t, l.LAN2, lab.GatewayUplink+":8001"), "lan1", "192.168.122.1")
 		fails(t, lab.IsRefused, l.Server, lab.GatewayUplink+":8003")
+		sees(t, reach(t, l.GW, "127.0.0.1:5000"), "lan2", "192.168.122.1")
+		fails(t, lab.IsRefused, l.Server, lab.GatewayUplink+":5000")
 	}}
 }
 
@@ -221,5 +265,85 @@ func dualStack(t *testing.T) network {
 		}
 		fails(t, lab.IsTimeout, l.Server, "["+lan1+"]:22")
 		fails(t, lab.IsTimeout, l.Server, "["+lan2+"]:80")
+	}}
+}
+
+func publicAddresses(t *testing.T) network {
+	const mail, rented = "198.18.5.10", "198.18.5.35"
+	l := lab.Gateway(t, lab.WithoutGuest())
+	l.DMZ.Addr("eth0", "192.168.2.35/24", "192.168.2.99/24")
+	for _, h := range []*lab.Host{l.ISP, l.Neighbor} {
+		h.Route("198.18.5.0/26", lab.GatewayUplink)
+	}
+	l.Neighbor.Route("192.168.2.0/24", lab.GatewayUplink)
+	for _, port := range []string{":22", ":25", ":80"} {
+		l.DMZ.ServeTCP(port)
+		l.Server.ServeTCP(port)
+	}
+	return network{l.GW, func(t *testing.T) {
+		sees(t, reach(t, l.DMZ, lab.Outside+":25", lab.From(lab.DMZ1)), "server", mail)
+		sees(t, reach(t, l.DMZ, lab.Outside+":25", lab.From("192.168.2.35")), "server", rented)
+		sees(t, reach(t, l.DMZ, lab.Outside+":25", lab.From("192.168.2.99")), "server", lab.GatewayUplink)
+		sees(t, reach(t, l.LAN1, lab.Outside+":80"), "server", lab.GatewayUplink)
+		for _, from := range []*lab.Host{l.Server, l.LAN1} {
+			address := from.Addrs("eth0")[0].Addr().String()
+			seen := reach(t, from, mail+":25")
+			sees(t, seen, "dmz1", address)
+			seen = reach(t, from, rented+":22")
+			sees(t, seen, "dmz1", address)
+			if got := seen.Local.Addr().String(); got != "192.168.2.35" {
+				t.Errorf("%s is %s", rented, got)
+			}
+			fails(t, lab.IsTimeout, from, mail+":80")
+		}
+		fails(t, lab.IsTimeout, l.Server, mail+":22")
+		reply, err := l.Server.Ping(mail, lab.Patience, lab.PingOptions{})
+		if err != nil || !reply.Echo() {
+			t.Errorf("ping: %v, %v", reply, err)
+		}
+		sees(t, reach(t, l.LAN1, lab.DMZ1+":22"), "dmz1", lab.LAN1)
+		sees(t, reach(t, l.LAN1, mail+":22"), "dmz1", lab.LAN1)
+		fails(t, lab.IsTimeout, l.Neighbor, lab.DMZ1+":25")
+		fails(t, lab.IsTimeout, l.Neighbor, "192.168.2.35:80")
+		fails(t, lab.IsTimeout, l.DMZ, lab.LAN1+":80")
+	}}
+}
+
+func twoServers(t *testing.T) network {
+	l := lab.Gateway(t, lab.Interfaces(lab.Names{Uplink: "eth0", LAN: "eth1"}), lab.WithoutDMZ(), lab.WithoutGuest())
+	for _, h := range []*lab.Host{l.LAN1, l.LAN2} {
+		h.ServeTCP(":443")
+		h.ServeTCP(":8443")
+	}
+	return network{l.GW, func(t *testing.T) {
+		for _, server := range []string{"lan1", "lan2", "lan1", "lan2"} {
+			sees(t, reach(t, l.Server, lab.GatewayUplink+":443"), server, lab.Outside)
+		}
+		for _, server := range []string{"lan1", "lan2"} {
+			sees(t, reach(t, l.Server, "["+lab.GatewayUplinkv6+"]:443"), server, lab.Outsidev6)
+		}
+		first := reach(t, l.Neighbor, lab.GatewayUplink+":9443").Name
+		for range 3 {
+			sees(t, reach(t, l.Neighbor, lab.GatewayUplink+":9443"), first, lab.Neighbor)
+		}
+		fails(t, lab.IsRefused, l.Neighbor, lab.GatewayUplink+":8443")
+	}}
+}
+
+func twoUplinks(t *testing.T) network {
+	l := lab.Gateway(t, lab.SecondUplink(), lab.WithoutDMZ(), lab.WithoutGuest())
+	// Provider A drops what has B's addresses.
+	l.ISP.Run(t, "nft", "add table ip ingress; add chain ip ingress forward { type filter hook forward priority 0; }; "+
+		"add rule ip ingress forward iifname eth0 ip saddr != 203.0.113.0/24 drop")
+	l.GW.Sysctl("net.ipv4.conf.all.rp_filter", "1")
+	l.Server.ServeTCP(":80")
+	l.LAN1.ServeTCP(":80")
+	l.GW.ServeTCP(":22")
+	return network{l.GW, func(t *testing.T) {
+		sees(t, reach(t, l.LAN1, lab.Outside+":80"), "server", lab.GatewayUplink)
+		for _, uplink := range []string{lab.GatewayUplink, lab.GatewayUplink2} {
+			sees(t, reach(t, l.Server, uplink+":80"), "lan1", lab.Outside)
+			sees(t, reach(t, l.Server, uplink+":22"), "gw", lab.Outside)
+		}
 	}}
 }

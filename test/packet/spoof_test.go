@@ -13,7 +13,7 @@ func TestGuardForgedOwnAddress(t *testing.T) {
 	topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
 	g := applied(t, topo, `
 zones:
-  lan: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"]}
+  lan: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"], antispoof: false}
   wan: {interfaces: [eth0]}
 masquerade:
   - {name: out, from: lan, to: wan}

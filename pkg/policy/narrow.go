@@ -1,0 +1,24 @@
+package policy
+
+// narrowing is where the four address lists go that narrow an entry.
+type narrowing struct {
+	sources, exceptSources, destinations, exceptDestinations *[]Address
+}
+
+// narrowFields are the keys of the address lists.
+func narrowFields[T any](of func(*T) narrowing) []field[T] {
+	return []field[T]{
+		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, to *T) {
+			*of(to).sources = d.addresses(n, setNames)
+		}},
+		{key: "except_sources", takes: addressesTake, decode: func(d *decoder, n *node, to *T) {
+			*of(to).exceptSources = d.addresses(n, setNames)
+		}},
+		{key: "destinations", takes: addressesTake, decode: func(d *decoder, n *node, to *T) {
+			*of(to).destinations = d.addresses(n, setNames|gatewayWord)
+		}},
+		{key: "except_destinations", takes: addressesTake, decode: func(d *decoder, n *node, to *T) {
+			*of(to).exceptDestinations = d.addresses(n, setNames|gatewayWord)
+		}},
+	}
+}

@@ -1,0 +1,46 @@
+package policy
+
+import "slices"
+
+func redirectFields() []field[Redirect] {
+	return slices.Concat([]field[Redirect]{
+		{key: "name", takes: "a name", decode: func(d *decoder, n *node, r *Redirect) { r.Name = d.name(n) }},
+		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, r *Redirect) { r.Family = d.family(n) }},
+		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, r *Redirect) { r.From = d.zoneRefs(n) }},
+	}, narrowFields(func(r *Redirect) narrowing {
+		return narrowing{&r.Sources, &r.ExceptSources, &r.Destinations, &r.ExceptDestinations}
+	}), []field[Redirect]{
+		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, r *Redirect) { r.Protocols = d.protocols(n) }},
+		{key: "ports", takes: portsTake, decode: func(d *decoder, n *node, r *Redirect) { r.Ports = d.ports(n) }},
+		{key: "to_port", takes: "one port", decode: func(d *decoder, n *node, r *Redirect) {
+			if v, ok := d.number(n, 1, 65535); ok {
+				r.ToPort = uint16(v)
+			}
+		}},
+		{key: "local", takes: "true or false", decode: func(d *decoder, n *node, r *Redirect) { r.Local, _ = d.boolean(n) }},
+		logField(func(r *Redirect) **Log { return &r.Log }),
+		instead[Redirect]("to", "a redirect goes to the gateway itself, at `to_port`; a flow goes to another host by `port_forward`"),
+	})
+}
+
+func (d *decoder) redirectSection(n *node, p *Policy) {
+	table := redirectFields()
+	entries(d, n, &p.Redirect, func(n *node, at Place) (Redirect, bool) {
+		r := Redirect{Place: at}
+		w, ok := fields(d, n, table, &r)
+		if !ok {
+			return r, false
+		}
+		w.require("a redirect entry", "from", "protocol")
+		if w.has("protocol") {
+			w.portsNeedProtocol("ports", r.Protocols)
+			w.portsNeedProtocol("to_port", r.Protocols)
+		}
+		derived := ""
+		if len(r.Protocols) > 0 && (len(r.Ports) > 0 || !w.has("ports")) {
+			derived = protocolPorts(r.Protocols, r.Ports)
+		}
+		d.redirects = append(d.redirects, w.label(at, &r.Name, derived))
+		return r, true
+	})
+}
