@@ -7,10 +7,13 @@ VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 
 GO_TEST := go test -count=1 -timeout=10m
 
-.PHONY: help build test setup lint demo bench golden cover clean
+# What test-vm fetches once and keeps: 850 MB.
+VM_CACHE := $(or $(IPMASQ_VM),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-vm)
+
+.PHONY: help build test test-vm setup lint demo bench golden cover clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 build: ## build bin/ipmasq
 	go build -buildvcs=$(VCS) -o bin/ipmasq ./cmd/ipmasq
@@ -18,6 +21,11 @@ build: ## build bin/ipmasq
 test: setup ## run all tests; as root, those of the kernel again as an ordinary user
 	$(GO_TEST) ./...
 	@if [ "$$(id -u)" = 0 ]; then sh test/as-user.sh; fi
+
+test-vm: ## run packet tests on other kernels, in emulated machines
+	@sh test/setup.sh vm
+	@sh test/vm/fetch.sh "$(VM_CACHE)"
+	IPMASQ_VM="$(VM_CACHE)" go test -count=1 -timeout=15m -tags=vm -v ./test/vm
 
 setup:
 	@sh test/setup.sh
