@@ -1,7 +1,7 @@
 // Command bench measures ipmasq beside its peers and its limits, in one run, so that ratios mean something on any
 // machine. It prints the target of each figure and whether it was met; it never fails because something was slow.
 //
-//	go run ./test/bench [-only apply,one,check,packets] [-rounds N]
+//	go run ./test/bench [-only apply,one,check,sets,packets] [-rounds N]
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "apply,one,check,packets", "sections to run, separated by commas")
+	only := flag.String("only", "apply,one,check,sets,packets", "sections to run, separated by commas")
 	rounds := flag.Int("rounds", 5, "rounds of each measurement")
 	flag.Parse()
 	if err := lab.Enter(); err != nil {
@@ -36,7 +36,7 @@ func main() {
 	for _, s := range []struct {
 		name string
 		run  func()
-	}{{"apply", b.apply}, {"one", b.one}, {"check", b.check}, {"packets", b.packets}} {
+	}{{"apply", b.apply}, {"one", b.one}, {"check", b.check}, {"sets", b.sets}, {"packets", b.packets}} {
 		if slices.Contains(strings.Split(*only, ","), s.name) {
 			s.run()
 		}
