@@ -41,6 +41,7 @@ type Conn struct {
 	fd  int
 	seq uint32
 	buf []byte
+	out []byte // for requests
 }
 
 // Dial opens a socket in the network namespace of the calling thread.
@@ -203,19 +204,21 @@ func (c *Conn) Dump(typ uint16, family uint8, attributes func(*Encoder), yield f
 	return c.request(typ, unix.NLM_F_DUMP, family, attributes, yield)
 }
 
-// Get asks for one object.
+// Get asks for one object, or for several elements that the attributes name:
+// the kernel answers one by one until it finds that one is not there.
 func (c *Conn) Get(typ uint16, family uint8, attributes func(*Encoder), yield func(Message) error) error {
 	return c.request(typ, unix.NLM_F_ACK, family, attributes, yield)
 }
 
 func (c *Conn) request(typ, flags uint16, family uint8, attributes func(*Encoder), yield func(Message) error) error {
 	seq := c.nextSeq()
-	e := &Encoder{}
+	e := &Encoder{buf: c.out[:0]}
 	start := e.begin(typ, flags|unix.NLM_F_REQUEST, seq, family, 0)
 	if attributes != nil {
 		attributes(e)
 	}
 	e.end(start)
+	c.out = e.buf
 	if err := c.send(e.buf); err != nil {
 		return err
 	}

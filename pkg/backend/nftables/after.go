@@ -28,7 +28,7 @@ func (b *Backend) HaveAfter(ctx context.Context, changes *plan.Changes) (*plan.S
 			return err
 		}
 		r := &reader{
-			ctx: ctx, backend: b, conn: c, entries: map[string]uint32{}, after: changes,
+			ctx: ctx, backend: b, conn: c, entries: map[string]uint32{}, after: changes, counts: map[string]uint32{},
 			// What need not be read is what is wanted, and refers to these.
 			snapshot: &plan.Snapshot{Generation: own, Origins: slices.Clip(changes.To.Origins)},
 		}
@@ -53,12 +53,12 @@ func (r *reader) known(s *plan.Set) bool {
 	if r.after == nil {
 		return false
 	}
-	from, to := setNamed(r.after.From, s), setNamed(r.after.To, s)
-	if from < 0 || to < 0 {
+	to := setNamed(r.after.To, s)
+	if to < 0 {
 		return false
 	}
 	for i := range r.after.Sets {
-		if c := &r.after.Sets[i]; c.To == to && (c.Kind != plan.Keep || !r.carriedOut(c)) {
+		if c := &r.after.Sets[i]; c.To == to && !r.carriedOut(c) {
 			return false
 		}
 	}
@@ -76,62 +76,44 @@ func setNamed(in *plan.Snapshot, s *plan.Set) int {
 }
 
 // carriedOut asks for each key that was to come or go. To ask for one costs as
-// much as to have two dumped. What the kernel says to a key in a range is not
-// the range, so sets of ranges are read whole.
+// much as to have two dumped. Ranges in concatenations are dumped: that takes
+// little, and to ask for one takes long.
 func (r *reader) carriedOut(c *plan.SetChange) bool {
-	from, to := r.after.From.Sets[c.From], r.after.To.Sets[c.To]
-	spec := parseSpec([]byte(to.Attributes))
-	if spec.interval() || 2*(len(c.Removed)+len(c.Added)) > to.Elements.Len()+16 {
+	to := r.after.To.Sets[c.To]
+	switch spec := parseSpec([]byte(to.Attributes)); {
+	case spec.concatenated():
+		return false
+	case spec.interval():
+		return r.rangesCarriedOut(c)
+	case c.Kind != plan.Keep || 2*(len(c.Removed)+len(c.Added)) > to.Elements.Len()+16:
 		return false
 	}
+	from := r.after.From.Sets[c.From]
 	for _, i := range c.Removed {
 		key := from.Elements.KeyAt(int(i))
 		if to.Elements.Find(key) >= 0 {
 			continue // it came with another value
 		}
-		if _, err := r.element(to.Name, key); !errors.Is(err, unix.ENOENT) {
+		if _, err := r.element(to.Name, key, false); !errors.Is(err, unix.ENOENT) {
 			return false
 		}
 	}
 	for _, i := range c.Added {
 		record := to.Elements.At(int(i))
 		key, data := record[:to.Elements.KeyLen], record[to.Elements.KeyLen:]
-		el, err := r.element(to.Name, key)
-		if err != nil || el.foreign || !bytes.Equal(el.key, key) || !bytes.Equal(el.data, data) {
-			return false
-		}
-		entry := to.Origin.Entry
-		if len(el.comment) > 0 {
-			entry = string(el.comment)
-		}
-		if entry != r.after.To.ElementOrigin(to, int(i)).Entry {
+		el, err := r.element(to.Name, key, false)
+		if err != nil || el.foreign || !bytes.Equal(el.key, key) || !bytes.Equal(el.data, data) || !r.of(to, int(i), el.comment) {
 			return false
 		}
 	}
 	return true
 }
 
-// element asks for the element with a key; unix.ENOENT where there is none.
-func (r *reader) element(set string, key []byte) (el element, err error) {
-	err = r.conn.Get(message(unix.NFT_MSG_GETSETELEM), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
-		e.String(unix.NFTA_SET_ELEM_LIST_TABLE, Table)
-		e.String(unix.NFTA_SET_ELEM_LIST_SET, set)
-		list := e.Open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		item := e.Open(unix.NFTA_LIST_ELEM)
-		value := e.Open(unix.NFTA_SET_ELEM_KEY)
-		e.Bytes(unix.NFTA_DATA_VALUE, key)
-		e.Close(value)
-		e.Close(item)
-		e.Close(list)
-	}, func(m nfnetlink.Message) error {
-		for a := nfnetlink.Attributes(m.Attributes()); a.Next(); {
-			if a.Type() == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				for l := nfnetlink.Attributes(a.Bytes()); l.Next(); {
-					el = parseElement(slices.Clone(l.Bytes()))
-				}
-			}
-		}
-		return nil
-	})
-	return el, err
+// of says whether an element's comment names the entry that it is wanted for.
+func (r *reader) of(set *plan.Set, i int, comment []byte) bool {
+	entry := r.after.To.ElementOrigin(set, i).Entry
+	if len(comment) == 0 {
+		return entry == set.Origin.Entry
+	}
+	return entry == string(comment)
 }

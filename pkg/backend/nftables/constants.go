@@ -13,6 +13,7 @@ const (
 	nftaSetDescConcat      = 2
 	nftaSetFieldLen        = 1
 	nftaSetExpr            = 17
+	nftaSetCount           = 20
 	nftaObjUserdata        = 8
 	nftObjectCtTimeout     = 7
 	nftaCtTimeoutL3proto   = 1

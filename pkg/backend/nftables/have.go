@@ -65,6 +65,9 @@ type reader struct {
 	entries  map[string]uint32 // index in snapshot.Origins, by entry
 	// after is the commit behind which this reads, nil where nothing is known.
 	after *plan.Changes
+	// counts are how many elements the kernel says that sets have, by name.
+	// Kernels before 6.16 do not say.
+	counts map[string]uint32
 }
 
 func (r *reader) read() error {
@@ -169,15 +172,22 @@ func (r *reader) rules() error {
 func (r *reader) sets() error {
 	err := r.dump(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, nil, func(p []byte) error {
 		var table, name string
+		var count uint32
+		told := false
 		for a := nfnetlink.Attributes(p); a.Next(); {
 			switch a.Type() {
 			case unix.NFTA_SET_TABLE:
 				table = a.String()
 			case unix.NFTA_SET_NAME:
 				name = a.String()
+			case nftaSetCount:
+				count, told = a.Uint32(), true
 			}
 		}
 		if table == Table {
+			if told && r.counts != nil {
+				r.counts[name] = count
+			}
 			spec := parseSpec(p)
 			r.snapshot.Sets = append(r.snapshot.Sets, &plan.Set{
 				Name: name, Attributes: spec.attributes(), Origin: ruleset.Origin{Entry: spec.comment},

@@ -3,7 +3,6 @@
 package nftables
 
 import (
-	"bytes"
 	"encoding/binary"
 
 	"github.com/ipmasq/ipmasq/pkg/plan"
@@ -89,7 +88,7 @@ func (w *elementWriter) write(i int) {
 	}
 	w.count(key)
 	b.Close(el)
-	if !w.spec.interval() || w.spec.concatenated() || bytes.Count(high, []byte{0xff}) == len(high) {
+	if !w.spec.interval() || w.spec.concatenated() || isLast(high) {
 		return
 	}
 	copy(w.end, high)
