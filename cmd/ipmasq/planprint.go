@@ -20,7 +20,7 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 		fmt.Fprintln(w, "no difference: the host is as the policy wants it")
 		return
 	}
-	p.printEntryChanges(c, w, pl.Rules)
+	p.printEntryChanges(c, w, pl.Rules, false)
 	var sysctls columns
 	for _, s := range pl.Sysctls {
 		if s.Writes() {
@@ -33,8 +33,9 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 }
 
 // printEntryChanges prints what happens to each entry, and no more than
-// entriesShown lines of it.
-func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.Changes) {
+// entriesShown lines of it. What the entries stand on changes with them in a
+// plan, which goes without saying; as drift it is somebody's doing.
+func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.Changes, drift bool) {
 	entries := changes.Entries()
 	shown, structural := 0, 0
 	var lines columns
@@ -54,7 +55,7 @@ func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.C
 	if shown > entriesShown {
 		fmt.Fprintf(w, "... and %s more (-o json lists all)\n", counted(shown-entriesShown, "entry", "entries"))
 	}
-	if shown == 0 && structural > 0 {
+	if structural > 0 && (drift || shown == 0) {
 		fmt.Fprintf(w, "%s\n", p.colour(c, "33", "~ what the entries stand on (zones, chains)"))
 	}
 }

@@ -91,7 +91,7 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 	if s.Drifted() {
 		fmt.Fprintf(w, "\n%s\n", p.colour(c, "33", "drift: the host is not what was applied last; apply would do this"))
 		if s.Drift != nil {
-			p.printEntryChanges(c, w, s.Drift)
+			p.printEntryChanges(c, w, s.Drift, true)
 		}
 		for _, x := range s.SysctlDrift {
 			fmt.Fprintf(w, "~ sysctl %s is %s, not %s\n", x.Name, x.Before, x.After)

@@ -30,10 +30,14 @@ func (c *compiler) notHeld(list spans, to []*zone, what string, at policy.Place)
 		shown = append(shown, s.String())
 	}
 	command := fmt.Sprintf("ip address add %s/%d dev %s", missing[0].lo, missing[0].lo.BitLen(), c.uplinkOf(to, missing[0].lo))
+	mends := "it"
+	if !one {
+		mends = "the first of them"
+	}
 	if f == 1 {
 		command += " preferred_lft 0" // otherwise the host would choose it for its own connections
 	} else if _, ok := list[0].prefix(); ok && len(list) == 1 && !one {
-		command = fmt.Sprintf("ip route add local %s dev lo", list[0])
+		command, mends = fmt.Sprintf("ip route add local %s dev lo", list[0]), "it"
 	}
 	text, are, it := strings.Join(shown, ", "), "are not addresses", "each of them"
 	if one {
@@ -42,8 +46,8 @@ func (c *compiler) notHeld(list spans, to []*zone, what string, at policy.Place)
 	if len(missing) > notHeldShown {
 		text += " and more"
 	}
-	c.warning(at, fmt.Sprintf("%s in the %s %s of this host: unless a router sends %s here, answers do not come back; `%s` mends it",
-		text, what, are, it, command))
+	c.warning(at, fmt.Sprintf("%s in the %s %s of this host: unless a router sends %s here, answers do not come back; `%s` mends %s",
+		text, what, are, it, command, mends))
 }
 
 // answersFor gives the addresses of a family for which the host answers those

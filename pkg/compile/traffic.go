@@ -63,8 +63,21 @@ func (c *compiler) matching(t *traffic, when []alternative, entry string, at pol
 		c.warning(at, fmt.Sprintf("%s matches nothing as long as the set @%s is empty", entry, name))
 		return out
 	}
-	c.fail(at, fmt.Sprintf("%s can match nothing: %s", entry, c.reason(t, from, sources, destinations)))
+	c.fail(t.blamed(at, sources, destinations), fmt.Sprintf("%s can match nothing: %s", entry, c.reason(t, from, sources, destinations)))
 	return out
+}
+
+// blamed is the place of the list that keeps everything from matching, or of
+// the entry where it is not one list alone.
+func (t *traffic) blamed(at policy.Place, sources, destinations [2]bool) policy.Place {
+	list := t.sources
+	if sources != [2]bool{} {
+		list = t.destinations
+	}
+	if len(t.from) == 0 || len(list) == 0 || sources != [2]bool{} && destinations != [2]bool{} {
+		return at
+	}
+	return list[0].Place
 }
 
 // towards gives the zones that an entry's packets go to, or nil for any

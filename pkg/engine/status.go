@@ -275,10 +275,11 @@ func (s *Status) entries(have *plan.Snapshot, p *policy.Policy) {
 			e := at(c.Origin.Entry)
 			e.Limited, e.LimitStopped = true, e.LimitStopped+c.Packets
 		case c.Origin.Entry != "":
-			e := at(c.Origin.Entry)
+			key := c.Origin.Entry
 			if strings.HasPrefix(c.Name, "default_") {
-				e = keyed(c.Name, c.Origin.Entry)
+				key = c.Name
 			}
+			e := keyed(key, c.Origin.Entry)
 			if slices.Contains([]string{"invalid", "closed", "one_to_one", "antispoof"}, e.Section) {
 				e.Refuses = true
 			}

@@ -83,8 +83,9 @@ func prefixProblem(text string) string {
 		return "the prefix is empty; write one, or take the key out for the name of the entry"
 	}
 	for _, r := range text {
-		if r < ' ' || r > '~' || r == '"' || r == '\\' {
-			return fmt.Sprintf("the prefix %s has %q in it; it takes printable ASCII characters, without \" and \\", quote(text), r)
+		// nft reads $ as the beginning of a variable, even in what it lists itself.
+		if r < ' ' || r > '~' || r == '"' || r == '\\' || r == '$' {
+			return fmt.Sprintf("the prefix %s has %q in it; it takes printable ASCII characters, without \", \\ and $", quote(text), r)
 		}
 	}
 	if len(text) > longest {

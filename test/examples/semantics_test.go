@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// Each row about the kernel in docs/testing.md names tests, and there are such
-// tests.
-func TestKernelSemanticsHaveTests(t *testing.T) {
+// declaredTests are the names of all tests with packets, and of those beside
+// the code.
+func declaredTests(t *testing.T) map[string]bool {
+	t.Helper()
 	have := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	for _, pattern := range []string{"../packet/*_test.go", "../../pkg/*/*_test.go"} {
+	for _, pattern := range []string{"../packet/*_test.go", "*_test.go", "../../pkg/*/*_test.go", "../../pkg/*/*/*_test.go", "../../cmd/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: no tests: %v", pattern, err)
@@ -28,6 +29,13 @@ func TestKernelSemanticsHaveTests(t *testing.T) {
 			}
 		}
 	}
+	return have
+}
+
+// Each row about the kernel in docs/testing.md names tests, and there are such
+// tests.
+func TestKernelSemanticsHaveTests(t *testing.T) {
+	have := declaredTests(t)
 	named := regexp.MustCompile("`(Test\\w+)`")
 	rows := 0
 	for line := range strings.Lines(section(t, "../../docs/testing.md", "## Kernel semantics and their tests")) {

@@ -246,6 +246,8 @@ func (g generator) zones() []string {
 		"vpn: {networks: [10.8.0.0/16, \"@four\"]" + extra() + "}",
 		"part: {interfaces: eth1, networks: 192.168.1.64/26" + extra() + "}",
 		"uplink: {default_route: true" + extra() + "}",
+		`odd: {interfaces: ["a$b", "x@y", "eth0.100", "7", "in#", "accept", "a-b_c+", "{x}"]` + extra() + "}",
+		`odder: {interfaces: ["$x*", "z.*", "0x*"]` + extra() + "}",
 	} {
 		if g.chance(45) {
 			zones = append(zones, z)
@@ -293,7 +295,7 @@ func (g generator) narrowed() string {
 
 func (g generator) log() string {
 	return g.maybe(15, "log", func() string {
-		return g.of("true", `{prefix: "a b%c\\d: "}`, "{level: debug, rate: 3/minute}", "{group: 7, rate: {limit: 5/hour, burst: 9}}", "{group: 0}")
+		return g.of("true", `{prefix: "%s; #'{x}@&|*?~!: "}`, "{prefix: \""+strings.Repeat("y", 63)+"\"}", "{level: debug, rate: 3/minute}", "{group: 7, rate: {limit: 5/hour, burst: 9}}", "{group: 0}")
 	})
 }
 
