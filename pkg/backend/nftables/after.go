@@ -76,8 +76,8 @@ func setNamed(in *plan.Snapshot, s *plan.Set) int {
 }
 
 // carriedOut asks for each key that was to come or go. To ask for one costs as
-// much as to have two dumped. Ranges in concatenations are dumped: that takes
-// little, and to ask for one takes long.
+// much as to have two dumped. Ranges in concatenations are dumped, which takes
+// less than a microsecond for each.
 func (r *reader) carriedOut(c *plan.SetChange) bool {
 	to := r.after.To.Sets[c.To]
 	switch spec := parseSpec([]byte(to.Attributes)); {

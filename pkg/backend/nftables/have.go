@@ -256,6 +256,9 @@ func (r *reader) contents() error {
 func (r *reader) settled(s *plan.Set) error {
 	attributes := s.Attributes
 	for attempt := range readAttempts {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		s.Attributes, s.Elements = attributes, plan.Elements{}
 		if err := r.elements(s); err != nil {
 			return err

@@ -216,6 +216,9 @@ func (a *rangeAsk) is(x rangeEnd, el element) bool {
 // with the same commit and is asked for itself.
 func (r *reader) rangesGone(from, to *plan.Set, which []uint32) error {
 	for _, i := range which {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		low, high := bounds(from, int(i))
 		for _, x := range []struct {
 			key []byte
