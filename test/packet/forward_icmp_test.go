@@ -25,7 +25,7 @@ forward:
 			proto, types = protoICMPv6, map[byte]bool{130: true, 133: true, 128: false, 131: false, 134: false}
 		}
 		for kind, passes := range types {
-			p := g.sent(g.DMZ, proto, ip.lan1, ip.dmz, append([]byte{kind}, make([]byte, 19)...))
+			p := g.sent(g.LAN1, g.DMZ, proto, ip.lan1, ip.dmz, ip.dmz, append([]byte{kind}, make([]byte, 19)...))
 			if (p != nil && p.ICMPType == kind) != passes {
 				t.Errorf("type %d: %v", kind, p)
 			}

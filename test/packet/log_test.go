@@ -87,9 +87,11 @@ input:
 // No flood fills a log, and what is not logged passes all the same. What a flow
 // sends before its first answer is no flow of its own.
 func TestLogRate(t *testing.T) {
-	t.Parallel()
-	topo := lab.Gateway(t, lab.WithoutGuest())
-	g := applied(t, topo, zones+`
+	for _, ip := range families() {
+		t.Run(ip.name, func(t *testing.T) {
+			t.Parallel()
+			topo := lab.Gateway(t, lab.WithoutGuest())
+			g := applied(t, topo, zones+`
 masquerade:
   - {name: out, from: lan, to: wan, log: {group: 5}}
 forward:
@@ -97,39 +99,40 @@ forward:
     - {name: let, from: lan, to: dmz, action: accept, log: {group: 5, rate: {limit: 1/hour, burst: 7}}}
     - {name: stopped, from: dmz, to: wan, action: drop, log: {group: 5, rate: 1/day}}
 `)
-	log := g.GW.NFLog(5)
-	burst := func(h *lab.Host, from, to string, ports int) {
-		var packets [][]byte
-		for i := range 100 {
-			packets = append(packets, lab.UDP{Header: lab.Between(from, to), SrcPort: uint16(1000 + i%ports), DstPort: 9}.Bytes())
-		}
-		h.Burst("eth0", packets)
-		g.Settle()
+			log := g.GW.NFLog(5)
+			burst := func(h *lab.Host, from, to string, ports int) {
+				var packets [][]byte
+				for i := range 100 {
+					packets = append(packets, lab.UDP{Header: lab.Between(from, to), SrcPort: uint16(1000 + i%ports), DstPort: 9}.Bytes())
+				}
+				h.Burst("eth0", packets)
+				g.Settle()
+			}
+			arrived := g.DMZ.Capture("eth0", lab.All(lab.Incoming, lab.IsUDP))
+			burst(g.LAN1, ip.lan1, ip.dmz, 1)
+			if got := len(log.Logged()); got != 1 {
+				t.Errorf("%d lines about one flow", got)
+			}
+			burst(g.LAN1, ip.lan1, ip.dmz, 100)
+			if got := len(log.Logged()); got != 6 {
+				t.Errorf("%d lines more, want the 6 that are left of 7", got)
+			}
+			if _, err := arrived.Wait(200, lab.Patience); err != nil {
+				t.Error(err)
+			}
+			burst(g.DMZ, ip.dmz, ip.outside, 1)
+			if got := len(log.Logged()); got != 5 {
+				t.Errorf("%d lines about packets that are dropped, want 5", got)
+			}
+			// The default: ten a second, of which five may come at once.
+			burst(g.LAN1, ip.lan1, ip.outside, 100)
+			if got := len(log.Logged()); got < 5 || got > 15 {
+				t.Errorf("%d lines in well under a second, want 5 or some more", got)
+			}
+			if e := g.entry(t, "masquerade out"); e.NewFlows != 100 {
+				t.Errorf("status counts %+v, want 100 flows", e)
+			}
+			g.delete(t)
+		})
 	}
-	ip := families()[0]
-	arrived := g.DMZ.Capture("eth0", lab.All(lab.Incoming, lab.IsUDP))
-	burst(g.LAN1, ip.lan1, ip.dmz, 1)
-	if got := len(log.Logged()); got != 1 {
-		t.Errorf("%d lines about one flow", got)
-	}
-	burst(g.LAN1, ip.lan1, ip.dmz, 100)
-	if got := len(log.Logged()); got != 6 {
-		t.Errorf("%d lines more, want the 6 that are left of 7", got)
-	}
-	if _, err := arrived.Wait(200, lab.Patience); err != nil {
-		t.Error(err)
-	}
-	burst(g.DMZ, ip.dmz, ip.outside, 1)
-	if got := len(log.Logged()); got != 5 {
-		t.Errorf("%d lines about packets that are dropped, want 5", got)
-	}
-	// The default: ten a second, of which five may come at once.
-	burst(g.LAN1, ip.lan1, ip.outside, 100)
-	if got := len(log.Logged()); got < 5 || got > 15 {
-		t.Errorf("%d lines in well under a second, want 5 or some more", got)
-	}
-	if e := g.entry(t, "masquerade out"); e.NewFlows != 100 {
-		t.Errorf("status counts %+v, want 100 flows", e)
-	}
-	g.delete(t)
 }

@@ -96,30 +96,33 @@ forward:
 
 // A source is forgotten when it could begin anew, and not before.
 func TestRateForgets(t *testing.T) {
-	t.Parallel()
-	topo := lab.Gateway(t, lab.WithoutGuest())
-	g := applied(t, topo, zones+`
+	for _, ip := range families() {
+		t.Run(ip.name, func(t *testing.T) {
+			t.Parallel()
+			topo := lab.Gateway(t, lab.WithoutGuest())
+			g := applied(t, topo, zones+`
 forward:
   rules:
     - {name: slow, from: lan, to: dmz, protocol: udp, action: accept, rate: {limit: 1/second, burst: 2, per: source}}
 `)
-	remembered := func() bool {
-		return strings.Contains(g.GW.Run(t, "nft", "list", "set", "inet", "ipmasq", "rate_forward_slow_by_source_v4_1_1_2"), "192.168.1.10")
+			remembered := func() bool {
+				return strings.Contains(g.GW.Run(t, "nft", "list", "set", "inet", "ipmasq", "rate_forward_slow_by_source_"+map[bool]string{false: "v4", true: "v6"}[ip.v6()]+"_1_1_2"), ip.lan1)
+			}
+			begin := time.Now()
+			g.sends(t, g.LAN1, ip.lan1, ip.dmz, 9, []uint16{1, 2, 3}, 2)
+			if !remembered() {
+				t.Error("the source is not remembered")
+			}
+			for remembered() {
+				if time.Since(begin) > 2*lab.Patience {
+					t.Fatal("the source is never forgotten")
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			if after := time.Since(begin); after < 2*time.Second {
+				t.Errorf("the source was forgotten after %s, when it could not send a whole burst yet", after)
+			}
+			g.delete(t)
+		})
 	}
-	ip := families()[0]
-	begin := time.Now()
-	g.sends(t, g.LAN1, ip.lan1, ip.dmz, 9, []uint16{1, 2, 3}, 2)
-	if !remembered() {
-		t.Error("the source is not remembered")
-	}
-	for remembered() {
-		if time.Since(begin) > 2*lab.Patience {
-			t.Fatal("the source is never forgotten")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if after := time.Since(begin); after < 2*time.Second {
-		t.Errorf("the source was forgotten after %s, when it could not send a whole burst yet", after)
-	}
-	g.delete(t)
 }

@@ -226,6 +226,7 @@ func TestSNATDistribution(t *testing.T) {
 		check                 func(t *testing.T, g *gateway, ip family) map[int]bool
 	}{
 		{"persistent range", ranged, "", []int{40, 41, 42}, persistent},
+		{"persistent prefix", `[203.0.113.40/30, "2001:db8:113::40/126"]`, "", []int{40, 41, 42, 43}, persistent},
 		{"persistent list", list, "", []int{40, 44, 47}, persistent},
 		{"persistent list with ports", list, "outside_ports: 20000-60000", []int{40, 44, 47}, persistent},
 		{"kernel range", ranged, "distribution: kernel", []int{40, 41, 42}, spread},
