@@ -195,7 +195,7 @@ func (t *tally) known(s *Snapshot) map[string]bool {
 // all entries stand on.
 func structural(entry string) bool {
 	switch entry {
-	case "ipmasq", "zones", "invalid", "invalid input", "closed redirect ports", "port_forward", "redirect", "one_to_one", "helpers", "timeouts", "antispoof", "symmetric", "synproxy":
+	case "ipmasq", "zones", "invalid", "invalid input", "closed redirect ports", "port_forward", "redirect", "one_to_one", "helpers", "timeouts", "antispoof", "mss_clamp", "symmetric", "synproxy":
 		return true
 	}
 	return strings.HasPrefix(entry, "zone ") || strings.HasPrefix(entry, "antispoof ")

@@ -12,7 +12,7 @@ func redirectFields() []field[Redirect] {
 	}), []field[Redirect]{
 		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, r *Redirect) { r.Protocols = d.protocols(n) }},
 		{key: "ports", takes: portsTake, decode: func(d *decoder, n *node, r *Redirect) { r.Ports = d.ports(n) }},
-		{key: "to_port", takes: "one port", decode: func(d *decoder, n *node, r *Redirect) {
+		{key: "to_port", takes: "one port, 1 to 65535", decode: func(d *decoder, n *node, r *Redirect) {
 			if v, ok := d.number(n, 1, 65535); ok {
 				r.ToPort = uint16(v)
 			}

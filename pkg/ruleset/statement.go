@@ -12,7 +12,6 @@ const (
 	Log                             // to the kernel log, or to the group of nflog
 	SetMark                         // mark of the packet: mark & ^Mask | Value
 	SetCtMark                       // mark of the flow, the same
-	MarkFromCt                      // mark of the packet: the bits Mask of the flow's, the others zero
 	SetMaxSeg                       // TCP's maximum segment size of a SYN, lowered to Value; 0: to the route's
 	SetHelper                       // the flow gets the helper Object, before it is confirmed
 	SetTimeout                      // the flow gets the timeouts Object, before it is confirmed
@@ -30,7 +29,7 @@ type Statement struct {
 	Fields []Field // the key of Set; SetAddress
 	Log    LogTo   // Log
 	Value  uint32  // SetMark, SetCtMark, SetMaxSeg
-	Mask   uint32  // SetMark, SetCtMark, MarkFromCt
+	Mask   uint32  // SetMark, SetCtMark
 	Object string  // SetHelper, SetTimeout, Offload
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +14,9 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -59,11 +62,7 @@ func TestTextIsWhatIsCommitted(t *testing.T) {
 }
 
 func compare(t *testing.T, r *compile.Result) {
-	for _, x := range r.Ruleset.Timeouts {
-		if x.Protocol != 6 && x.Protocol != 17 {
-			t.Skipf("nft(8) has no words for the timeouts of protocol %d", x.Protocol)
-		}
-	}
+	withoutWords(r.Ruleset)
 	l := lab.New(t)
 	batch, text, again := l.Host("batch"), l.Host("text"), l.Host("again")
 	b := nftables.New(batch.Do)
@@ -117,4 +116,19 @@ func same(t *testing.T, what string, want *plan.Snapshot, h *lab.Host) bool {
 		}
 	}
 	return d.Empty()
+}
+
+// withoutWords takes out the timeouts that nft(8) 1.0.6 cannot say, and the
+// rules that give them to flows. The rest has to be the same.
+func withoutWords(rs *ruleset.Ruleset) {
+	silent := map[string]bool{}
+	rs.Timeouts = slices.DeleteFunc(rs.Timeouts, func(x *ruleset.Timeout) bool {
+		silent[x.Name] = x.Protocol != unix.IPPROTO_TCP && x.Protocol != unix.IPPROTO_UDP
+		return silent[x.Name]
+	})
+	for _, c := range rs.Chains {
+		c.Rules = slices.DeleteFunc(c.Rules, func(r *ruleset.Rule) bool {
+			return slices.ContainsFunc(r.Do, func(s ruleset.Statement) bool { return s.Kind == ruleset.SetTimeout && silent[s.Object] })
+		})
+	}
 }

@@ -84,8 +84,6 @@ func (s *sample) everyStatement() {
 		one(ruleset.Statement{Kind: kind, Value: 0x10, Mask: 0x10})
 		one(ruleset.Statement{Kind: kind, Mask: 0xff})
 	}
-	one(ruleset.Statement{Kind: ruleset.MarkFromCt, Mask: 0xffffffff})
-	one(ruleset.Statement{Kind: ruleset.MarkFromCt, Mask: 0xff00})
 	one(ruleset.Statement{Kind: ruleset.SetMaxSeg, Value: 1400})
 	one(ruleset.Statement{Kind: ruleset.SetMaxSeg})
 	for level := range uint32(8) {

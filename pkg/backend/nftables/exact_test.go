@@ -265,7 +265,7 @@ func compareChains(t *testing.T, c *google.Conn, rs *ruleset.Ruleset) error {
 func does(x expr.Any, do ruleset.Statement) bool {
 	switch x := x.(type) {
 	case *expr.Meta:
-		return x.Key == expr.MetaKeyMARK && x.SourceRegister && (do.Kind == ruleset.SetMark || do.Kind == ruleset.MarkFromCt)
+		return x.Key == expr.MetaKeyMARK && x.SourceRegister && do.Kind == ruleset.SetMark
 	case *expr.Ct:
 		return x.Key == expr.CtKeyMARK && x.SourceRegister && do.Kind == ruleset.SetCtMark
 	case *expr.Exthdr:

@@ -32,12 +32,6 @@ func (e *expressionEncoder) statement(s ruleset.Statement) error {
 			e.Uint32(unix.NFTA_CT_SREG, register(0))
 			e.Uint32(unix.NFTA_CT_KEY, unix.NFT_CT_MARK)
 		})
-	case ruleset.MarkFromCt:
-		e.ct(unix.NFT_CT_MARK, register(0), -1)
-		if s.Mask != allBits {
-			e.bitwise(markBytes(s.Mask))
-		}
-		e.setMetaMark()
 	case ruleset.SetMaxSeg:
 		return e.maxSeg(s.Value)
 	case ruleset.SetHelper:

@@ -22,11 +22,6 @@ func (t *texter) statement(s ruleset.Statement, proto string) string {
 		return markText("meta mark", s)
 	case ruleset.SetCtMark:
 		return markText("ct mark", s)
-	case ruleset.MarkFromCt:
-		if s.Mask == allBits {
-			return "meta mark set ct mark"
-		}
-		return fmt.Sprintf("meta mark set ct mark & 0x%08x", s.Mask)
 	case ruleset.SetMaxSeg:
 		if s.Value == 0 {
 			return "tcp option maxseg size set rt mtu"
