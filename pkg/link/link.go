@@ -1,4 +1,4 @@
-// Package link tells what the host's links, addresses and default routes are
+// Package link tells what the host's links, addresses and routes are
 // now, and enters network namespaces.
 //
 // [Read] looks at the network namespace of the calling thread; [NetNS.Do] is

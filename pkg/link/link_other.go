@@ -13,6 +13,11 @@ func Read() (Facts, error) {
 	return Facts{}, fmt.Errorf("read links and routes: needs Linux: %w", errors.ErrUnsupported)
 }
 
+// ReadRoutes needs Linux.
+func ReadRoutes() (*Routes, error) {
+	return nil, fmt.Errorf("read routes: needs Linux: %w", errors.ErrUnsupported)
+}
+
 // Way needs Linux.
 func Way(to netip.Addr) (string, error) {
 	return "", fmt.Errorf("look up the route to %s: needs Linux: %w", to, errors.ErrUnsupported)

@@ -19,7 +19,25 @@ const attempts = 10
 // Read asks the kernel for the links, addresses and default routes of the
 // calling thread's network namespace. The three answers are not one snapshot:
 // what belongs to a link that came or went in between is left out.
-func Read() (Facts, error) {
+func Read() (Facts, error) { return readHost(nil) }
+
+// ReadRoutes reads the routing of the calling thread's network namespace, and
+// with it what Read reads. A million routes take the kernel and the reading a
+// few seconds. What leads over nexthop objects (ip-nexthop(8)) is known as long
+// as the kernel tells their hops with the routes, which it does unless
+// net.ipv4.nexthop_compat_mode is off.
+func ReadRoutes() (*Routes, error) {
+	r := &Routes{}
+	facts, err := readHost(r)
+	if err != nil {
+		return nil, err
+	}
+	r.Facts = facts
+	r.hold()
+	return r, nil
+}
+
+func readHost(into *Routes) (Facts, error) {
 	// No netlink.NewHandle without families: it opens a socket for each.
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -40,9 +58,13 @@ func Read() (Facts, error) {
 	}
 	facts := Facts{Links: make([]Link, 0, len(links))}
 	at := make(map[int]int, len(links))
+	var vrfs []int
 	for _, l := range links {
 		attrs := l.Attrs()
 		at[attrs.Index] = len(facts.Links)
+		if vrf, ok := l.(*netlink.Vrf); ok {
+			vrfs = append(vrfs, int(vrf.Table))
+		}
 		facts.Links = append(facts.Links, Link{
 			Name:    attrs.Name,
 			Index:   attrs.Index,
@@ -61,13 +83,26 @@ func Read() (Facts, error) {
 		}
 	}
 	for _, family := range []Family{IPv4, IPv6} {
-		seen, err := dump(func() ([]routes, error) { return readRoutes(handle, family, names) })
+		rules, err := dump(func() ([]seenRule, error) { return readRules(family, vrfs) })
+		if err != nil {
+			return Facts{}, fmt.Errorf("list %s rules: %w", family, err)
+		}
+		facts.addRules(rules)
+		var tables *fib
+		if into != nil {
+			tables = newFIB(family, destinations(rules))
+		}
+		seen, err := dump(func() ([]routes, error) { return readRoutes(handle, family, names, tables) })
 		if err != nil {
 			return Facts{}, fmt.Errorf("list %s routes: %w", family, err)
 		}
 		facts.add(seen[0], family)
-		if err := facts.addRules(handle, family); err != nil {
-			return Facts{}, fmt.Errorf("list %s rules: %w", family, err)
+		switch {
+		case into == nil:
+		case family == IPv4:
+			into.ipv4 = tables.ranges4()
+		default:
+			into.ipv6 = tables.ranges6()
 		}
 	}
 	facts.sort()

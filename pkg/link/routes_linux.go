@@ -29,7 +29,12 @@ func number(family Family) int {
 
 // readRoutes looks at the routes of all tables. The answer is one value, as a
 // list for dump.
-func readRoutes(handle *netlink.Handle, family Family, names map[int]string) ([]routes, error) {
+//
+// With into, they go there as well.
+func readRoutes(handle *netlink.Handle, family Family, names map[int]string, into *fib) ([]routes, error) {
+	if into != nil {
+		into.reset()
+	}
 	seen := routes{hops: map[Hop]uint32{}, foreign: map[int]bool{}}
 	// A filter on the unspecified table is all tables; none is the main one.
 	anyTable := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
@@ -39,6 +44,9 @@ func readRoutes(handle *netlink.Handle, family Family, names map[int]string) ([]
 			seen.add(r, family, names)
 		case r.Type == unix.RTN_LOCAL && family == IPv4 && ok:
 			seen.local = append(seen.local, to)
+		}
+		if into != nil {
+			into.take(r, names)
 		}
 		return true
 	})
@@ -106,22 +114,41 @@ func (f *Facts) add(s routes, family Family) {
 	}
 }
 
-func (f *Facts) addRules(handle *netlink.Handle, family Family) error {
-	rules, err := dump(func() ([]netlink.Rule, error) { return handle.RuleList(number(family)) })
-	if err != nil {
-		return err
-	}
+func (f *Facts) addRules(rules []seenRule) {
 	for _, r := range rules {
-		rule := Rule{Family: family, Priority: max(r.Priority, 0), Mark: r.Mark, Table: r.Table}
-		if r.Mask != nil {
-			rule.Mask = *r.Mask
-		}
 		switch {
-		case r.Protocol == uint8(ProtocolOwn):
-			f.Own.Rules = append(f.Own.Rules, rule)
-		case rule.Mask != 0:
-			f.ForeignRules = append(f.ForeignRules, rule)
+		case r.protocol == ProtocolOwn:
+			f.Own.Rules = append(f.Own.Rules, r.rule)
+		case r.rule.Mask != 0:
+			f.ForeignRules = append(f.ForeignRules, r.rule)
 		}
 	}
-	return nil
+}
+
+// take adds a route. One whose interface came or went in between is left out,
+// and so are next hops that are dead.
+func (f *fib) take(r netlink.Route, names map[int]string) {
+	to, ok := toPrefix(r.Dst)
+	if !ok {
+		return
+	}
+	var interfaces []string
+	switch {
+	case len(r.MultiPath) > 0:
+		for _, hop := range r.MultiPath {
+			if name, known := names[hop.LinkIndex]; known && hop.Flags&unix.RTNH_F_DEAD == 0 {
+				interfaces = append(interfaces, name)
+			}
+		}
+		if len(interfaces) == 0 {
+			return
+		}
+	case r.LinkIndex != 0:
+		name, known := names[r.LinkIndex]
+		if !known || r.Flags&unix.RTNH_F_DEAD != 0 {
+			return
+		}
+		interfaces = []string{name}
+	}
+	f.add(r.Table, to, uint8(r.Type), uint32(r.Priority), f.family == IPv4 && r.Tos != 0, interfaces)
 }

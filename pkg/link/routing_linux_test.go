@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ip(t *testing.T, words string) string {
+func ip(t testing.TB, words string) string {
 	t.Helper()
 	out, err := exec.Command("ip", strings.Fields(words)...).CombinedOutput()
 	if err != nil {

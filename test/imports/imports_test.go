@@ -37,6 +37,7 @@ var table = []row{
 	{"2", "pkg/backend/nftables", []string{"pkg/backend", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"golang.org/x/sys"}},
 	{"2", "pkg/backend/backendtest", []string{"pkg/backend", "pkg/plan", "pkg/ruleset"}, nil},
 	{"1", "pkg/backend", []string{"pkg/plan", "pkg/ruleset"}, nil},
+	{"0", "pkg/conntrack", nil, []string{"ti-mo/conntrack", "ti-mo/netfilter", "golang.org/x/sys"}},
 	{"1", "pkg/plan", []string{"pkg/ruleset"}, nil},
 	{"0", "pkg/ruleset", nil, nil},
 	{"0", "pkg/policy", nil, []string{"go.yaml.in/yaml/v4"}},
@@ -44,7 +45,6 @@ var table = []row{
 	{"0", "pkg/nfnetlink", nil, []string{"golang.org/x/sys"}},
 	{"0", "pkg/sysctl", nil, nil},
 	{"0", "pkg/link", nil, []string{"vishvananda/netlink", "golang.org/x/sys"}},
-	{"0", "pkg/conntrack", nil, []string{"ti-mo/conntrack", "ti-mo/netfilter", "golang.org/x/sys"}},
 }
 
 // shared are the modules that more than one package of cmd and pkg imports.
@@ -53,11 +53,15 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
+	"ti-mo/netfilter":      {"pkg/conntrack"},
 	"rogpeppe/go-internal": {"cmd/ipmasq"},
+	"urfave/cli/v2":        {"cmd/ipmasq"},
 	"google/nftables":      {"pkg/backend/nftables"},
+	"ti-mo/conntrack":      {"pkg/conntrack"},
 	"gopacket/gopacket":    {"test/"},
+	"charmbracelet/x":      {"test/"},
+	"gdamore/tcell/v3":     {"pkg/top"},
 	"vishvananda/netlink":  {"pkg/link", "pkg/sysctl", "test/"},
-	"ti-mo/netfilter":      {"pkg/conntrack", "test/"},
 	"google/go-cmp":        {""},
 	"golang.org/x/sys":     {""},
 	"go.yaml.in/yaml/v4":   {"pkg/policy", "cmd/ipmasq", "test/"},
