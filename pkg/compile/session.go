@@ -27,7 +27,7 @@ func (c *compiler) session() {
 	if what == "" {
 		return
 	}
-	c.warning(place, fmt.Sprintf("this may cut the connection that the command runs over, from %s to %s, and lets no new one in: %s",
+	c.warning(place, fmt.Sprintf("this lets in no new connection like the one that the command runs over, from %s to %s, which is kept if conntrack knows it: %s",
 		s.Client.Addr(), s.Server, what))
 }
 

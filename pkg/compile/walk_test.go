@@ -341,6 +341,8 @@ func field(f ruleset.Field, p *packet) ([]byte, bool) {
 		return is(p.local), true
 	case ruleset.FibDaddrIifType:
 		return is(p.localIif), true
+	case ruleset.FibSaddrType, ruleset.FibSaddrOifType:
+		return is(false), true // no source of these tests is the host's own
 	case ruleset.FibSaddrIif:
 		if p.spoofed {
 			return u32(0), true
@@ -348,6 +350,8 @@ func field(f ruleset.Field, p *packet) ([]byte, bool) {
 		return u32(1), true
 	case ruleset.FibDaddrOIfName:
 		return name(p.oif), true
+	case ruleset.FibSaddrOIfName:
+		return name(p.iif), true
 	case ruleset.MetaMark:
 		return u32(p.mark), true
 	case ruleset.CtMark:

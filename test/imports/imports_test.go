@@ -39,6 +39,7 @@ var table = []row{
 	{"1", "pkg/backend", []string{"pkg/plan", "pkg/ruleset"}, nil},
 	{"0", "pkg/conntrack", nil, []string{"ti-mo/conntrack", "ti-mo/netfilter", "golang.org/x/sys"}},
 	{"1", "pkg/plan", []string{"pkg/ruleset"}, nil},
+	{"1", "pkg/explain", []string{"pkg/ruleset"}, nil},
 	{"0", "pkg/ruleset", nil, nil},
 	{"0", "pkg/policy", nil, []string{"go.yaml.in/yaml/v4"}},
 	{"0", "pkg/state", nil, nil},
