@@ -1,32 +1,40 @@
 package conntrack
 
 import (
-	"time"
+	"net/netip"
 
-	"github.com/ti-mo/conntrack"
-	"github.com/ti-mo/netfilter"
+	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
 	"golang.org/x/sys/unix"
 )
 
-// Message types and attributes of linux/netfilter/nfnetlink_conntrack.h. The
-// library keeps its own to itself, and its Delete leaves out the ID.
+// Message types and attributes of linux/netfilter/nfnetlink_conntrack.h.
 const (
-	ctGet         = 1 // IPCTNL_MSG_CT_GET
-	ctDelete      = 2 // IPCTNL_MSG_CT_DELETE
-	ctGetStatsCPU = 4 // IPCTNL_MSG_CT_GET_STATS_CPU
-	ctGetStats    = 5 // IPCTNL_MSG_CT_GET_STATS
+	ctNew         = unix.NFNL_SUBSYS_CTNETLINK << 8       // IPCTNL_MSG_CT_NEW: began or, without NLM_F_CREATE, has changed
+	ctGet         = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1     // IPCTNL_MSG_CT_GET
+	ctDelete      = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2     // IPCTNL_MSG_CT_DELETE
+	ctGetStatsCPU = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4     // IPCTNL_MSG_CT_GET_STATS_CPU
+	ctGetStats    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5     // IPCTNL_MSG_CT_GET_STATS
+	expGet        = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 1 // IPCTNL_MSG_EXP_GET
 
-	ctaStatsEntries = 1 // CTA_STATS_GLOBAL_ENTRIES
+	ctaTupleOriginal   = 1  // CTA_TUPLE_ORIG
+	ctaTupleReply      = 2  // CTA_TUPLE_REPLY
+	ctaStatus          = 3  // CTA_STATUS
+	ctaProtocolInfo    = 4  // CTA_PROTOINFO
+	ctaHelp            = 5  // CTA_HELP
+	ctaTimeout         = 7  // CTA_TIMEOUT
+	ctaMark            = 8  // CTA_MARK
+	ctaCountersOrig    = 9  // CTA_COUNTERS_ORIG
+	ctaCountersReply   = 10 // CTA_COUNTERS_REPLY
+	ctaID              = 12 // CTA_ID
+	ctaTupleMaster     = 14 // CTA_TUPLE_MASTER
+	ctaZone            = 18 // CTA_ZONE
+	ctaTimestamp       = 20 // CTA_TIMESTAMP
+	ctaMarkMask        = 21 // CTA_MARK_MASK
+	ctaFilter          = 25 // CTA_FILTER
+	ctaStatusMask      = 26 // CTA_STATUS_MASK
+	ctaFilterOrigFlags = 1  // CTA_FILTER_ORIG_FLAGS
 
-	ctaStatsInsertFailed = 9  // CTA_STATS_INSERT_FAILED
-	ctaStatsDrop         = 10 // CTA_STATS_DROP
-
-	ctaTupleOriginal = 1  // CTA_TUPLE_ORIG
-	ctaTupleReply    = 2  // CTA_TUPLE_REPLY
-	ctaStatus        = 3  // CTA_STATUS
-	ctaID            = 12 // CTA_ID
-	ctaZone          = 18 // CTA_ZONE
-	ctaStatusMask    = 26 // CTA_STATUS_MASK
+	ctaFilterReplyFlags = 2 // CTA_FILTER_REPLY_FLAGS
 
 	ctaTupleIP    = 1 // CTA_TUPLE_IP
 	ctaTupleProto = 2 // CTA_TUPLE_PROTO
@@ -41,102 +49,71 @@ const (
 	ctaProtoSourcePort      = 2 // CTA_PROTO_SRC_PORT
 	ctaProtoDestinationPort = 3 // CTA_PROTO_DST_PORT
 	ctaProtoICMPID          = 4 // CTA_PROTO_ICMP_ID, then TYPE and CODE
+	ctaProtoICMPType        = 5
+	ctaProtoICMPCode        = 6
 	ctaProtoICMPv6ID        = 7 // CTA_PROTO_ICMPV6_ID, then TYPE and CODE
+	ctaProtoICMPv6Type      = 8
+	ctaProtoICMPv6Code      = 9
+
+	ctaProtocolInfoTCP  = 1 // CTA_PROTOINFO_TCP
+	ctaProtocolInfoSCTP = 3 // CTA_PROTOINFO_SCTP
+	ctaInfoState        = 1 // CTA_PROTOINFO_TCP_STATE, CTA_PROTOINFO_SCTP_STATE
+
+	ctaCounterPackets = 1 // CTA_COUNTERS_PACKETS
+	ctaCounterBytes   = 2 // CTA_COUNTERS_BYTES
+
+	ctaHelpName       = 1 // CTA_HELP_NAME
+	ctaTimestampStart = 1 // CTA_TIMESTAMP_START
+	ctaTimestampStop  = 2 // CTA_TIMESTAMP_STOP
 )
 
-func header(message netfilter.MessageType, family netfilter.ProtoFamily) netfilter.Header {
-	return netfilter.Header{
-		SubsystemID: netfilter.NFSubsysCTNetlink,
-		MessageType: message,
-		Family:      family,
-		Flags:       unix.NLM_F_REQUEST | unix.NLM_F_ACK,
+func protocolFamily(f Family) uint8 {
+	switch f {
+	case IPv4:
+		return unix.AF_INET
+	case IPv6:
+		return unix.AF_INET6
 	}
+	return unix.AF_UNSPEC
 }
 
-func protocolFamily(f Family) netfilter.ProtoFamily {
-	if f == IPv6 {
-		return netfilter.ProtoIPv6
-	}
-	return netfilter.ProtoIPv4
-}
-
-func number(kind uint16, value []byte) netfilter.Attribute {
-	return netfilter.Attribute{Type: kind, Data: value}
-}
-
-func nested(kind uint16, children ...netfilter.Attribute) netfilter.Attribute {
-	return netfilter.Attribute{Type: kind, Nested: true, Children: children}
-}
-
-// entryAttributes names one entry for good. The kernel finds it by one tuple
-// and then compares the ID, which hashes the entry's place in memory and its
-// original tuple (nf_ct_get_id). Memory is reused at once, so that the ID and
-// the original tuple also fit a successor that is translated otherwise; the ID
-// and the reply tuple do not.
-func entryAttributes(f Flow) []netfilter.Attribute {
-	attributes := []netfilter.Attribute{tupleAttribute(ctaTupleReply, f, f.Reply)}
-	if f.Zone != 0 {
-		attributes = append(attributes, number(ctaZone, netfilter.Uint16Bytes(f.Zone)))
-	}
-	return append(attributes, number(ctaID, netfilter.Uint32Bytes(f.ID)))
-}
-
-func tupleAttribute(kind uint16, f Flow, t Tuple) netfilter.Attribute {
-	source, destination, icmpID := uint16(ctaIPv4Source), uint16(ctaIPv4Destination), uint16(ctaProtoICMPID)
-	if f.Family == IPv6 {
-		source, destination = ctaIPv6Source, ctaIPv6Destination
-	}
-	protocol := []netfilter.Attribute{number(ctaProtoNumber, []byte{f.Protocol})}
-	switch f.Protocol {
-	case unix.IPPROTO_ICMPV6:
-		icmpID = ctaProtoICMPv6ID
-		fallthrough
-	case unix.IPPROTO_ICMP:
-		protocol = append(protocol,
-			number(icmpID, netfilter.Uint16Bytes(t.ICMPID)),
-			number(icmpID+1, []byte{t.ICMPType}),
-			number(icmpID+2, []byte{t.ICMPCode}))
+// encodeTuple writes a direction of a connection, as the kernel looks it up.
+// The protocols that it knows have to have what tells their connections apart;
+// of others it does not look at ports.
+func encodeTuple(e *nfnetlink.Encoder, kind uint16, protocol uint8, t *Tuple) {
+	tuple := e.Open(kind)
+	ip := e.Open(ctaTupleIP)
+	encodeAddress(e, ctaIPv4Source, ctaIPv6Source, t.Source)
+	encodeAddress(e, ctaIPv4Destination, ctaIPv6Destination, t.Destination)
+	e.Close(ip)
+	proto := e.Open(ctaTupleProto)
+	e.Uint8(ctaProtoNumber, protocol)
+	switch protocol {
+	case ProtocolICMP:
+		e.Uint16(ctaProtoICMPID, t.ICMPID)
+		e.Uint8(ctaProtoICMPType, t.ICMPType)
+		e.Uint8(ctaProtoICMPCode, t.ICMPCode)
+	case ProtocolICMPv6:
+		e.Uint16(ctaProtoICMPv6ID, t.ICMPID)
+		e.Uint8(ctaProtoICMPv6Type, t.ICMPType)
+		e.Uint8(ctaProtoICMPv6Code, t.ICMPCode)
 	default:
-		protocol = append(protocol,
-			number(ctaProtoSourcePort, netfilter.Uint16Bytes(t.SourcePort)),
-			number(ctaProtoDestinationPort, netfilter.Uint16Bytes(t.DestinationPort)))
+		e.Uint16(ctaProtoSourcePort, t.SourcePort)
+		e.Uint16(ctaProtoDestinationPort, t.DestinationPort)
 	}
-	tuple := nested(kind,
-		nested(ctaTupleIP, number(source, t.Source.AsSlice()), number(destination, t.Destination.AsSlice())),
-		nested(ctaTupleProto, protocol...))
+	e.Close(proto)
 	if t.Zone != 0 {
-		tuple.Children = append(tuple.Children, number(ctaTupleZone, netfilter.Uint16Bytes(t.Zone)))
+		e.Uint16(ctaTupleZone, t.Zone)
 	}
-	return tuple
+	e.Close(tuple)
 }
 
-func toFlow(f *conntrack.Flow) Flow {
-	flow := Flow{
-		Family:   IPv4,
-		Protocol: f.TupleOrig.Proto.Protocol,
-		Original: toTuple(f.TupleOrig),
-		Reply:    toTuple(f.TupleReply),
-		Status:   Status(f.Status.Value),
-		Mark:     f.Mark,
-		Timeout:  time.Duration(f.Timeout) * time.Second,
-		Zone:     f.Zone,
-		ID:       f.ID,
+func encodeAddress(e *nfnetlink.Encoder, v4, v6 uint16, a netip.Addr) {
+	if a.Is4() {
+		b := a.As4()
+		e.Bytes(v4, b[:])
+		return
 	}
-	if flow.Original.Source.Is6() {
-		flow.Family = IPv6
-	}
-	return flow
-}
-
-func toTuple(t conntrack.Tuple) Tuple {
-	return Tuple{
-		Source:          t.IP.SourceAddress,
-		Destination:     t.IP.DestinationAddress,
-		SourcePort:      t.Proto.SourcePort,
-		DestinationPort: t.Proto.DestinationPort,
-		ICMPType:        t.Proto.ICMPType,
-		ICMPCode:        t.Proto.ICMPCode,
-		ICMPID:          t.Proto.ICMPID,
-		Zone:            t.Zone,
-	}
+	b := a.As16()
+	e.Bytes(v6, b[:])
 }

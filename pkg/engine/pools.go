@@ -49,9 +49,15 @@ func (e *Engine) pools(p *policy.Policy, f hostFacts) ([]Pool, error) {
 		inside[i], used[i] = f.insideOf(p, s), map[netip.Addr]bool{}
 	}
 	err := e.NetNS.Do(func() error {
-		return conntrack.Sources(func(flow conntrack.Flow) bool {
+		c, err := conntrack.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		translated := conntrack.Filter{Status: conntrack.StatusSNAT, StatusMask: conntrack.StatusSNAT}
+		return c.List(&translated, func(flow *conntrack.Flow) bool {
 			i := slices.IndexFunc(inside, func(list []insideOf) bool {
-				return slices.ContainsFunc(list, func(i insideOf) bool { return i.owns(flow) })
+				return slices.ContainsFunc(list, func(i insideOf) bool { return i.owns(*flow) })
 			})
 			if i >= 0 {
 				pools[i].Flows++

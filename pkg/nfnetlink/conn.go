@@ -1,8 +1,9 @@
 //go:build linux
 
 // Package nfnetlink speaks the kernel's netfilter netlink: batches that commit
-// whole or not at all, dumps, generations, and errors with the exact attribute
-// that the kernel did not like.
+// whole or not at all, requests that stand alone, dumps, what is told to
+// multicast groups, generations, and errors with the exact attribute that the
+// kernel did not like.
 //
 // It knows messages and attributes, not what they mean. A batch is one sendmsg
 // call, asks for no acknowledgement (they overflow the receive buffer from a
@@ -42,7 +43,14 @@ type Conn struct {
 	seq uint32
 	buf []byte
 	out []byte // for requests
+	// dumping says that a dump that Start asked for is not read to its end, and
+	// began is the sequence number that it was asked for by first; unsure says
+	// that nothing of it was read yet.
+	dumping, unsure bool
+	began           uint32
 }
+
+const receiveBuffer = 4 << 20
 
 // Dial opens a socket in the network namespace of the calling thread.
 func Dial() (*Conn, error) {
@@ -59,7 +67,7 @@ func Dial() (*Conn, error) {
 		// Kernels without them say less about an error; nothing else changes.
 		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1)
 	}
-	c.grow(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, 4<<20)
+	c.grow(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer)
 	tv := unix.NsecToTimeval(int64(answerTime))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		c.Close()
@@ -151,7 +159,7 @@ func (c *Conn) eachMessage(n int, each func(Message) error) error {
 		return fmt.Errorf("receive from the kernel: a message of %d bytes is larger than the buffer", n)
 	}
 	for p := c.buf[:n]; len(p) > 0; {
-		m, rest, err := next(p)
+		m, rest, err := First(p)
 		if err != nil {
 			return err
 		}
@@ -171,8 +179,8 @@ type Message struct {
 	Body  []byte // behind the netlink header
 }
 
-// next takes the first message off p.
-func next(p []byte) (Message, []byte, error) {
+// First takes the first message off what was received, and gives the rest.
+func First(p []byte) (Message, []byte, error) {
 	if len(p) < unix.NLMSG_HDRLEN {
 		return Message{}, nil, errors.New("a truncated netlink header")
 	}
@@ -187,6 +195,33 @@ func next(p []byte) (Message, []byte, error) {
 		Body:  p[unix.NLMSG_HDRLEN:size],
 	}
 	return m, p[min((size+3)&^3, len(p)):], nil
+}
+
+// End says whether the message ends an answer, and with what error.
+func (m Message) End() (bool, error) {
+	switch m.Type {
+	case unix.NLMSG_DONE:
+		if len(m.Body) >= 4 {
+			if code := int32(binary.NativeEndian.Uint32(m.Body)); code < 0 {
+				return true, syscall.Errno(-code)
+			}
+		}
+		return true, nil
+	case unix.NLMSG_ERROR:
+		if e := parseError(m); e.Errno != 0 {
+			return true, e
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// Family is the family that the netfilter header names.
+func (m Message) Family() uint8 {
+	if len(m.Body) < sizeofGenmsg {
+		return 0
+	}
+	return m.Body[0]
 }
 
 // Attributes gives the attributes behind the netfilter header.
@@ -211,39 +246,21 @@ func (c *Conn) Get(typ uint16, family uint8, attributes func(*Encoder), yield fu
 }
 
 func (c *Conn) request(typ, flags uint16, family uint8, attributes func(*Encoder), yield func(Message) error) error {
-	seq := c.nextSeq()
-	e := &Encoder{buf: c.out[:0]}
-	start := e.begin(typ, flags|unix.NLM_F_REQUEST, seq, family, 0)
-	if attributes != nil {
-		attributes(e)
-	}
-	e.end(start)
-	c.out = e.buf
-	if err := c.send(e.buf); err != nil {
+	seq, err := c.ask(typ, flags, family, attributes)
+	if err != nil {
 		return err
 	}
 	interrupted := false
 	var failed error
-	err := c.receive(func(m Message) (bool, error) {
+	err = c.receive(func(m Message) (bool, error) {
 		if m.Seq != seq {
 			return false, nil
 		}
 		if m.Flags&unix.NLM_F_DUMP_INTR != 0 {
 			interrupted = true
 		}
-		switch m.Type {
-		case unix.NLMSG_DONE:
-			if len(m.Body) >= 4 {
-				if code := int32(binary.NativeEndian.Uint32(m.Body)); code < 0 {
-					return true, syscall.Errno(-code)
-				}
-			}
-			return true, nil
-		case unix.NLMSG_ERROR:
-			if e := parseError(m); e.Errno != 0 {
-				return true, e
-			}
-			return true, nil
+		if end, err := m.End(); end {
+			return true, err
 		}
 		// An error of the caller must not leave half a dump in the socket.
 		if failed == nil {
@@ -258,6 +275,19 @@ func (c *Conn) request(typ, flags uint16, family uint8, attributes func(*Encoder
 		err = ErrInterrupted
 	}
 	return err
+}
+
+// ask sends a request and gives its sequence number.
+func (c *Conn) ask(typ, flags uint16, family uint8, attributes func(*Encoder)) (uint32, error) {
+	seq := c.nextSeq()
+	e := &Encoder{buf: c.out[:0]}
+	start := e.begin(typ, flags|unix.NLM_F_REQUEST, seq, family, 0)
+	if attributes != nil {
+		attributes(e)
+	}
+	e.end(start)
+	c.out = e.buf
+	return seq, c.send(e.buf)
 }
 
 func (c *Conn) nextSeq() uint32 {

@@ -150,7 +150,7 @@ func FuzzMessages(f *testing.F) {
 		"\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		for total := 0; len(p) > 0; {
-			m, rest, err := next(p)
+			m, rest, err := First(p)
 			if err != nil {
 				return
 			}

@@ -37,7 +37,7 @@ var table = []row{
 	{"2", "pkg/backend/nftables", []string{"pkg/backend", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"golang.org/x/sys"}},
 	{"2", "pkg/backend/backendtest", []string{"pkg/backend", "pkg/plan", "pkg/ruleset"}, nil},
 	{"1", "pkg/backend", []string{"pkg/plan", "pkg/ruleset"}, nil},
-	{"0", "pkg/conntrack", nil, []string{"ti-mo/conntrack", "ti-mo/netfilter", "golang.org/x/sys"}},
+	{"1", "pkg/conntrack", []string{"pkg/nfnetlink"}, []string{"golang.org/x/sys"}},
 	{"1", "pkg/plan", []string{"pkg/ruleset"}, nil},
 	{"1", "pkg/explain", []string{"pkg/ruleset"}, nil},
 	{"0", "pkg/ruleset", nil, nil},
@@ -54,7 +54,6 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
-	"ti-mo/netfilter":      {"pkg/conntrack"},
 	"rogpeppe/go-internal": {"cmd/ipmasq"},
 	"urfave/cli/v2":        {"cmd/ipmasq"},
 	"google/nftables":      {"pkg/backend/nftables"},
