@@ -34,6 +34,7 @@ var table = []row{
 		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
 	}, nil},
 	{"2", "pkg/compile", []string{"pkg/policy", "pkg/ruleset"}, nil},
+	{"2", "pkg/flows", []string{"pkg/conntrack", "pkg/explain", "pkg/link", "pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/backend/nftables", []string{"pkg/backend", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"golang.org/x/sys"}},
 	{"2", "pkg/backend/backendtest", []string{"pkg/backend", "pkg/plan", "pkg/ruleset"}, nil},
 	{"1", "pkg/backend", []string{"pkg/plan", "pkg/ruleset"}, nil},
