@@ -30,6 +30,7 @@ var table = []row{
 	{"5", "cmd/ipmasq", []string{
 		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/engine", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
+	{"4", "pkg/top", []string{"pkg/conntrack", "pkg/flows"}, []string{"gdamore/tcell/v3"}},
 	{"3", "pkg/engine", []string{
 		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
 	}, nil},
