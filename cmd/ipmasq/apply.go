@@ -24,7 +24,7 @@ func (p *program) planCommand() *cli.Command {
 		Usage:     "show what apply would change",
 		ArgsUsage: "[FILE...]",
 		Description: "Compares the policy with what the kernel holds, has the kernel check the difference without applying it, " +
-			"and prints it entry by entry. Exit code 0: no difference; 2: a difference.",
+			"and prints it entry by entry, with the open flows that would be cut. Exit code 0: no difference; 2: a difference.",
 		Flags:  hostFlags(outputFlag(), noColorFlag()),
 		Action: p.plan,
 	}
@@ -36,8 +36,12 @@ func (p *program) applyCommand() *cli.Command {
 		Usage:     "put a policy in force",
 		ArgsUsage: "[FILE...]",
 		Description: "Commits the difference between the policy and the kernel in one transaction, reads it back, turns on the " +
-			"forwarding that the policy needs and remembers what to put back. Applying again changes nothing, and counters go on.",
-		Flags: hostFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing: the same as plan"}, outputFlag(), noColorFlag()),
+			"forwarding that the policy needs, remembers what to put back, and cuts the open flows that the policy contradicts. " +
+			"Applying again changes nothing, and counters go on.",
+		Flags: hostFlags(
+			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing: the same as plan"},
+			&cli.BoolFlag{Name: "keep-flows", Usage: "cut no flows"}, outputFlag(), noColorFlag(),
+		),
 		Action: func(c *cli.Context) error {
 			if c.Bool("dry-run") {
 				return p.plan(c)
@@ -52,8 +56,14 @@ func (p *program) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) { p.printPlan(c, w, pl) })
-	if err == nil && !pl.Empty() {
+	if pl.Cut.Problem != nil {
+		p.warnf("it is not known which flows would be cut: %v", pl.Cut.Problem)
+	}
+	err = p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) {
+		p.printPlan(c, w, pl)
+		printCut(w, pl.Cut, "would cut")
+	})
+	if err == nil && (!pl.Empty() || pl.Cut.Total > 0) {
 		err = errDifferent
 	}
 	return err
@@ -64,17 +74,26 @@ func (p *program) apply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) {
+	p.warnCut(pl.Cut)
+	err = p.output(c, func() any { return planJSON(pl) }, func(w io.Writer) {
 		if pl.Empty() {
-			fmt.Fprintln(w, "nothing changed: the host is as the policy wants it")
+			if pl.Cut.Total == 0 {
+				fmt.Fprintln(w, "nothing changed: the host is as the policy wants it")
+			}
+			printCut(w, pl.Cut, "cut")
 			return
 		}
 		p.printPlan(c, w, pl)
 		fmt.Fprintln(w, "applied and read back")
+		printCut(w, pl.Cut, "cut")
 		if len(pl.Policy.Zones) == 0 {
 			p.hintf("the rules are gone and the sysctls stay as they are; ipmasq delete puts those back too")
 		}
 	})
+	if err == nil && pl.Cut.Retries {
+		err = errDifferent
+	}
+	return err
 }
 
 // planned runs Plan or Apply on the policy that the arguments name.
@@ -92,7 +111,7 @@ func (p *program) planned(c *cli.Context, do func(*engine.Engine, context.Contex
 		return nil, err
 	}
 	defer closeHost()
-	e.Session = p.session()
+	e.Session, e.KeepFlows = p.session(), c.Bool("keep-flows")
 	if c.Bool("timings") {
 		e.Step("parse", time.Since(start))
 	}

@@ -14,7 +14,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return args, nil
 	}
-	command := app.Command(args[0])
+	command, words := app.Command(args[0]), args[:1]
 	if command == nil {
 		switch args[0] {
 		case "-h", "--help":
@@ -25,10 +25,17 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		if isFlag(args[0]) {
 			return nil, usagef("%s stands before the command; flags follow it", args[0])
 		}
-		return nil, unknownCommand(app, args[0])
+		return nil, unknownCommand(app.Commands, args[0])
+	}
+	if len(command.Subcommands) > 0 {
+		sub, help, err := subcommand(command, args[1:])
+		if err != nil || help != nil {
+			return help, err
+		}
+		command, words = sub, args[:2]
 	}
 	var flags, rest []string
-	for i := 1; i < len(args); i++ {
+	for i := len(words); i < len(args); i++ {
 		a := args[i]
 		if a == "--" {
 			rest = append(rest, args[i+1:]...)
@@ -43,7 +50,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		case err != nil:
 			return nil, err
 		case f.name == "help":
-			return []string{"help", "--", command.Name}, nil
+			return append([]string{"help", "--"}, words...), nil
 		case f.takesValue && !f.hasValue:
 			if i++; i == len(args) {
 				return nil, usagef("%s needs a value", a)
@@ -59,11 +66,30 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			flags = append(flags, "--"+f.name)
 		}
 	}
-	out := append([]string{args[0]}, flags...)
+	out := append(slices.Clone(words), flags...)
 	if len(rest) > 0 {
 		out = append(append(out, "--"), rest...)
 	}
 	return out, nil
+}
+
+// subcommand finds the one that args begin with, or how to ask for the help page
+// that they ask for.
+func subcommand(command *cli.Command, args []string) (sub *cli.Command, help []string, err error) {
+	if len(args) == 0 {
+		return nil, nil, usagef("%s needs to be told what to do: %s", command.Name, strings.Join(commandNames(command.Subcommands), ", "))
+	}
+	name := args[0]
+	switch {
+	case name == "-h" || name == "--help":
+		return nil, append([]string{"help", "--", command.Name}, args[1:]...), nil
+	case isFlag(name):
+		return nil, nil, usagef("%s stands before what %s is to do (%s); flags follow it", name, command.Name, strings.Join(commandNames(command.Subcommands), ", "))
+	}
+	if sub = command.Command(name); sub == nil {
+		return nil, nil, unknownSubcommand(command, name)
+	}
+	return sub, nil, nil
 }
 
 // isFlag says whether an argument is written as a flag is; - is standard input.
@@ -94,7 +120,7 @@ func readFlag(c *cli.Command, typed string) (typedFlag, error) {
 	if near := nearest(name, flagNames(c)); near != "" && len(name) > 1 {
 		return typedFlag{}, usagef("no such flag: %s; did you mean --%s?", shown, near)
 	}
-	return typedFlag{}, usagef("no such flag: %s; ipmasq help %s lists them", shown, c.Name)
+	return typedFlag{}, usagef("no such flag: %s; ipmasq help %s lists them", shown, fullName(c))
 }
 
 func flagNamed(c *cli.Command, name string) cli.Flag {
@@ -126,27 +152,43 @@ func flagNames(c *cli.Command) []string {
 
 // onUsageError puts what the library says of a flag's value in our words.
 func onUsageError(_ *cli.Context, err error, _ bool) error {
-	return usageError{strings.TrimSuffix(strings.Replace(err.Error(), " for -", " for --", 1), ": parse error")}
+	text := strings.Replace(err.Error(), " for flag -", " for -", 1)
+	text = strings.TrimSuffix(strings.Replace(text, " for -", " for --", 1), ": parse error")
+	if strings.HasSuffix(text, " for --interval") {
+		text += "; a time has a unit, as 5s or 500ms"
+	}
+	return usageError{text}
 }
 
-func unknownCommand(app *cli.App, name string) error {
+func unknownCommand(commands []*cli.Command, name string) error {
+	return unknown(commands, "command", name, "ipmasq help")
+}
+
+func unknownSubcommand(c *cli.Command, name string) error {
+	return unknown(c.Subcommands, c.Name+" command", name, "ipmasq help "+c.Name)
+}
+
+func unknown(commands []*cli.Command, what, name, help string) error {
 	shown := name
 	if strings.TrimSpace(name) == "" {
 		shown = fmt.Sprintf("%q", name)
 	}
-	if near := nearest(name, commandNames(app)); near != "" {
-		return usagef("no such command: %s; did you mean %s?", shown, near)
+	if near := nearest(name, commandNames(commands)); near != "" {
+		return usagef("no such %s: %s; did you mean %s?", what, shown, near)
 	}
-	return usagef("no such command: %s; ipmasq help lists them", shown)
+	return usagef("no such %s: %s; %s lists them", what, shown, help)
 }
 
-func commandNames(app *cli.App) []string {
+func commandNames(commands []*cli.Command) []string {
 	var out []string
-	for _, c := range app.Commands {
+	for _, c := range commands {
 		out = append(out, c.Name)
 	}
 	return out
 }
+
+// fullName is how a command is called, as "connections list".
+func fullName(c *cli.Command) string { return strings.TrimPrefix(c.HelpName, "ipmasq ") }
 
 // nearest finds the word that a mistyped one was probably meant to be.
 func nearest(word string, words []string) string {
@@ -187,7 +229,7 @@ func editDistance(a, b string) int {
 // noArguments refuses what a command would otherwise pass over.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("%s takes no argument, but %q is given", c.Command.Name, c.Args().First())
+		return usagef("%s takes no argument, but %q is given", fullName(c.Command), c.Args().First())
 	}
 	return nil
 }

@@ -48,40 +48,89 @@ func argumentWords(app *cli.App, c *cli.Command) string {
 	case "completion":
 		return "bash zsh fish"
 	case "help":
-		return strings.Join(commandNames(app), " ") + " exit-codes"
+		return strings.Join(commandNames(app.Commands), " ") + " exit-codes"
 	}
-	return ""
+	return strings.Join(commandNames(c.Subcommands), " ")
 }
 
-// valueWords are what a flag may be set to.
-func valueWords(flag string) string {
+// valueWords are what a flag of a command may be set to.
+func valueWords(c *cli.Command, flag string) string {
+	switch fullName(c) + " --" + flag {
+	case "connections list --output":
+		return "table wide json yaml"
+	case "connections watch --output":
+		return "table wide json"
+	case "connections watch --events":
+		return strings.Join(eventWords(), " ")
+	case "connections list --sort":
+		return strings.Join(sortWords(), " ")
+	case "connections count --by":
+		return strings.Join(groupWords(), " ")
+	}
 	switch flag {
 	case "output":
 		return "table json yaml"
 	case "format":
 		return "nft json"
+	case "protocol":
+		return strings.Join(protocolWords(), " ")
+	case "family":
+		return "ipv4 ipv6"
+	case "state":
+		return strings.Join(stateWords(), " ")
 	}
 	return ""
 }
 
+// withSubcommands lists commands, each with those below it.
+func withSubcommands(commands []*cli.Command) []*cli.Command {
+	var out []*cli.Command
+	for _, c := range commands {
+		out = append(append(out, c), withSubcommands(c.Subcommands)...)
+	}
+	return out
+}
+
+// eachValued calls do with the flags that have words, and the ways to type each
+// behind its command.
+func eachValued(app *cli.App, do func(typed []string, words string)) {
+	for _, c := range withSubcommands(app.Commands) {
+		for _, f := range c.Flags {
+			words := valueWords(c, f.Names()[0])
+			if words == "" {
+				continue
+			}
+			var typed []string
+			for _, n := range f.Names() {
+				typed = append(typed, fullName(c)+" "+strings.Repeat("-", min(len(n), 2))+n)
+			}
+			do(typed, words)
+		}
+	}
+}
+
 func bashCompletion(app *cli.App) string {
 	var b strings.Builder
-	b.WriteString(`_ipmasq() {
-	local cur=${COMP_WORDS[COMP_CWORD]} flags="" arguments=""
-	COMPREPLY=()
-	if [ "$COMP_CWORD" -eq 1 ]; then
-`)
-	fmt.Fprintf(&b, "\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n\t\treturn\n\tfi\n", strings.Join(commandNames(app), " "))
-	fmt.Fprintf(&b, `	case "${COMP_WORDS[COMP_CWORD-1]}" in
-	-o | --output) mapfile -t COMPREPLY < <(compgen -W %q -- "$cur"); return ;;
-	--format) mapfile -t COMPREPLY < <(compgen -W %q -- "$cur"); return ;;
-	--netns) mapfile -t COMPREPLY < <(compgen -f -- "$cur"; [ ! -d /run/netns ] || (cd /run/netns && compgen -f -- "$cur")); return ;;
-	--state-dir) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
-	esac
-	case "${COMP_WORDS[1]}" in
-`, valueWords("output"), valueWords("format"))
+	b.WriteString("_ipmasq() {\n" +
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} flags=\"\" arguments=\"\"\n" +
+		"\tCOMPREPLY=()\n\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n")
+	fmt.Fprintf(&b, "\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n\t\treturn\n\tfi\n", strings.Join(commandNames(app.Commands), " "))
 	for _, c := range app.Commands {
-		fmt.Fprintf(&b, "\t%s) flags=%q arguments=%q ;;\n", c.Name, flagWords(c), argumentWords(app, c))
+		if len(c.Subcommands) > 0 {
+			fmt.Fprintf(&b, "\tif [ \"$command\" = %s ] && [ \"$COMP_CWORD\" -gt 2 ]; then command=\"$command ${COMP_WORDS[2]}\"; fi\n", c.Name)
+		}
+	}
+	b.WriteString("\tcase \"$command ${COMP_WORDS[COMP_CWORD-1]}\" in\n")
+	eachValued(app, func(typed []string, words string) {
+		fmt.Fprintf(&b, "\t\"%s\") mapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\"); return ;;\n", strings.Join(typed, `" | "`), words)
+	})
+	b.WriteString(`	*" --netns") mapfile -t COMPREPLY < <(compgen -f -- "$cur"; [ ! -d /run/netns ] || (cd /run/netns && compgen -f -- "$cur")); return ;;
+	*" --state-dir") mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
+	esac
+`)
+	b.WriteString("\tcase \"$command\" in\n")
+	for _, c := range withSubcommands(app.Commands) {
+		fmt.Fprintf(&b, "\t%q) flags=%q arguments=%q ;;\n", fullName(c), flagWords(c), argumentWords(app, c))
 	}
 	b.WriteString(`	esac
 	case "$cur" in
@@ -100,19 +149,33 @@ complete -o filenames -F _ipmasq ipmasq
 
 func zshCompletion(app *cli.App) string {
 	var b strings.Builder
-	b.WriteString("#compdef ipmasq\n_ipmasq() {\n\tif (( CURRENT == 2 )); then\n\t\tlocal -a commands=(\n")
-	for _, c := range app.Commands {
-		fmt.Fprintf(&b, "\t\t\t%q\n", c.Name+":"+c.Usage)
+	describe := func(commands []*cli.Command) {
+		b.WriteString("\t\tlocal -a commands=(\n")
+		for _, c := range commands {
+			fmt.Fprintf(&b, "\t\t\t%q\n", c.Name+":"+c.Usage)
+		}
+		b.WriteString("\t\t)\n\t\t_describe command commands\n\t\treturn\n\tfi\n")
 	}
-	fmt.Fprintf(&b, "\t\t)\n\t\t_describe command commands\n\t\treturn\n\tfi\n"+
-		"\tcase $words[CURRENT-1] in\n\t-o | --output) compadd -- %s; return ;;\n\t--format) compadd -- %s; return ;;\n\tesac\n"+
-		"\tcase $words[2] in\n", valueWords("output"), valueWords("format"))
+	b.WriteString("#compdef ipmasq\n_ipmasq() {\n\tlocal command=$words[2]\n\tif (( CURRENT == 2 )); then\n")
+	describe(app.Commands)
 	for _, c := range app.Commands {
+		if len(c.Subcommands) > 0 {
+			fmt.Fprintf(&b, "\tif [[ $command == %s ]] && (( CURRENT == 3 )); then\n", c.Name)
+			describe(c.Subcommands)
+			fmt.Fprintf(&b, "\t[[ $command == %s ]] && command=\"$command $words[3]\"\n", c.Name)
+		}
+	}
+	b.WriteString("\tcase \"$command $words[CURRENT-1]\" in\n")
+	eachValued(app, func(typed []string, words string) {
+		fmt.Fprintf(&b, "\t(\"%s\") compadd -- %s; return ;;\n", strings.Join(typed, `"|"`), words)
+	})
+	b.WriteString("\tesac\n\tcase $command in\n")
+	for _, c := range withSubcommands(app.Commands) {
 		other := "_files"
 		if words := argumentWords(app, c); words != "" {
 			other = "compadd -- " + words
 		}
-		fmt.Fprintf(&b, "\t%s) [[ $words[CURRENT] == -* ]] && compadd -- %s || %s ;;\n", c.Name, flagWords(c), other)
+		fmt.Fprintf(&b, "\t(%q) [[ $words[CURRENT] == -* ]] && compadd -- %s || %s ;;\n", fullName(c), flagWords(c), other)
 	}
 	b.WriteString("\tesac\n}\n_ipmasq \"$@\"\n")
 	return b.String()
@@ -122,18 +185,30 @@ func fishCompletion(app *cli.App) string {
 	var b strings.Builder
 	for _, c := range app.Commands {
 		fmt.Fprintf(&b, "complete -c ipmasq -n __fish_use_subcommand -f -a %s -d %q\n", c.Name, c.Usage)
-		if words := argumentWords(app, c); words != "" {
+		if words := argumentWords(app, c); words != "" && len(c.Subcommands) == 0 {
 			fmt.Fprintf(&b, "complete -c ipmasq -n '__fish_seen_subcommand_from %s' -f -a %q\n", c.Name, words)
 		}
-		for _, name := range flagNames(c) {
-			line := fmt.Sprintf("complete -c ipmasq -n '__fish_seen_subcommand_from %s' -l %s", c.Name, name)
-			if words := valueWords(name); words != "" {
-				line += fmt.Sprintf(" -x -a %q", words)
-			} else if f := flagNamed(c, name); f != nil && takesValue(f) {
-				line += " -r"
-			}
-			b.WriteString(line + "\n")
+		condition := "__fish_seen_subcommand_from " + c.Name
+		for _, sub := range c.Subcommands {
+			fmt.Fprintf(&b, "complete -c ipmasq -n '%s; and not __fish_seen_subcommand_from %s' -f -a %s -d %q\n",
+				condition, strings.Join(commandNames(c.Subcommands), " "), sub.Name, sub.Usage)
+			fishFlags(&b, condition+"; and __fish_seen_subcommand_from "+sub.Name, sub)
+		}
+		if len(c.Subcommands) == 0 {
+			fishFlags(&b, condition, c)
 		}
 	}
 	return b.String()
+}
+
+func fishFlags(b *strings.Builder, condition string, c *cli.Command) {
+	for _, name := range flagNames(c) {
+		line := fmt.Sprintf("complete -c ipmasq -n '%s' -l %s", condition, name)
+		if words := valueWords(c, name); words != "" {
+			line += fmt.Sprintf(" -x -a %q", words)
+		} else if f := flagNamed(c, name); f != nil && takesValue(f) {
+			line += " -r"
+		}
+		b.WriteString(line + "\n")
+	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/urfave/cli/v2"
 )
 
@@ -53,8 +55,15 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 		removed, restored, left, cut = "would remove", "would put back", "would leave", "would cut"
 	}
 	if !d.Rules.Empty() {
-		fmt.Fprintf(w, "%s %s: %s, %s, %s\n", removed, tableName, counted(len(d.Rules.Chains), "chain", "chains"),
-			counted(len(d.Rules.Sets), "set or map", "sets and maps"), counted(len(d.Rules.Counters), "counter", "counters"))
+		parts := []string{counted(len(d.Rules.Chains), "chain", "chains"), counted(len(d.Rules.Sets), "set or map", "sets and maps"),
+			counted(len(d.Rules.Counters), "counter", "counters")}
+		// Few policies have any of these.
+		for _, kind := range objectKinds() {
+			if n := objectsOf(d.Rules, kind.of); n > 0 {
+				parts = append(parts, counted(n, string(kind.of), kind.many))
+			}
+		}
+		fmt.Fprintf(w, "%s %s: %s\n", removed, tableName, strings.Join(parts, ", "))
 	}
 	for _, s := range d.Restored {
 		if s.Writes() {
@@ -72,11 +81,33 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 	}
 }
 
+type objectKind struct {
+	of   plan.ObjectKind
+	many string
+}
+
+func objectKinds() []objectKind {
+	return []objectKind{{plan.CtHelper, "ct helpers"}, {plan.CtTimeout, "ct timeouts"}, {plan.Flowtable, "flowtables"}}
+}
+
+// objectsOf counts the objects of a kind that a deletion removes.
+func objectsOf(c *plan.Changes, kind plan.ObjectKind) (n int) {
+	for _, o := range c.Objects {
+		if c.From.Objects[o.From].Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
 type deletionDocument struct {
 	FormatVersion int               `json:"format_version"`
 	Chains        int               `json:"chains"`
 	Sets          int               `json:"sets"`
 	Counters      int               `json:"counters"`
+	Helpers       int               `json:"ct_helpers"`
+	Timeouts      int               `json:"ct_timeouts"`
+	Flowtables    int               `json:"flowtables"`
 	Restored      []sysctlDocument  `json:"restored"`
 	Kept          []sysctlDocument  `json:"kept"`
 	FlowsCut      int               `json:"flows_cut"`
@@ -93,6 +124,7 @@ func deletionJSON(d *engine.Deletion) deletionDocument {
 	}
 	return deletionDocument{
 		formatVersion, len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
+		objectsOf(d.Rules, plan.CtHelper), objectsOf(d.Rules, plan.CtTimeout), objectsOf(d.Rules, plan.Flowtable),
 		restored, sysctlsJSON(d.Kept), d.Flows, routingJSON(engine.Routing{Remove: d.Routing}), d.StillForwards,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
@@ -22,7 +23,8 @@ const (
 const exitCodesHelp = `Exit codes:
   0   done; plan and status: there is no difference
   1   failed, and the kernel is as it was
-  2   plan and status: there is a difference, or drift
+  2   plan and status: there is a difference, or drift; apply: in force, but not all
+      flows that it contradicts are cut
   3   the policy is invalid
   4   not permitted; the message says which capability is missing
   64  wrong usage
@@ -52,6 +54,14 @@ type lacking struct {
 
 func (l lacking) Unwrap() error { return l.error }
 
+// advised is an error that has a way round.
+type advised struct {
+	error
+	hint string
+}
+
+func (a advised) Unwrap() error { return a.error }
+
 // invalid is a policy with mistakes, and the text to show them in.
 type invalid struct {
 	policy.Errors
@@ -64,6 +74,8 @@ func (p *program) report(err error) int {
 	var usage usageError
 	var file unreadable
 	var cap lacking
+	var way advised
+	var path *fs.PathError
 	switch {
 	case err == nil:
 		return exitDone
@@ -78,12 +90,17 @@ func (p *program) report(err error) int {
 		return exitUsage
 	}
 	p.errorf("%v", err)
+	if errors.As(err, &way) {
+		p.hintf("%s", way.hint)
+	}
 	switch {
 	case !errors.Is(err, fs.ErrPermission) || errors.As(err, &file):
 		return exitFailed
 	case errors.Is(err, sysctl.ErrReadOnly): // it says what to do
 	case errors.As(err, &cap):
 		p.hintf("%s", cap.hint)
+	case errors.As(err, &path) && !strings.HasPrefix(path.Path, "/proc/"):
+		p.hintf("the capability CAP_DAC_OVERRIDE is needed to use what another user keeps there: run it as root, or with sudo")
 	default:
 		p.hintf("the capability CAP_NET_ADMIN is needed in the network namespace that ipmasq works on: run it as root, or with sudo")
 	}

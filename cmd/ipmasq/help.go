@@ -19,19 +19,29 @@ func (p *program) helpCommand() *cli.Command {
 		ArgsUsage:   "[COMMAND | exit-codes]",
 		Description: "Lists the commands, explains one of them, or says what the exit codes mean.",
 		Action: func(c *cli.Context) error {
+			topic := c.Args().First()
+			command := c.App.Command(topic)
+			if c.NArg() == 2 && command != nil && len(command.Subcommands) > 0 {
+				sub := command.Command(c.Args().Get(1))
+				if sub == nil {
+					return unknownSubcommand(command, c.Args().Get(1))
+				}
+				printCommandHelp(p.stdout, sub)
+				return nil
+			}
 			if c.NArg() > 1 {
 				return usagef("help explains one command at a time")
 			}
-			switch topic := c.Args().First(); topic {
-			case "":
+			switch {
+			case topic == "":
 				printHelp(p.stdout, c.App)
-			case "exit-codes":
+			case topic == "exit-codes":
 				fmt.Fprint(p.stdout, exitCodesHelp)
+			case command == nil:
+				return unknownCommand(c.App.Commands, topic)
+			case len(command.Subcommands) > 0:
+				printGroupHelp(p.stdout, command)
 			default:
-				command := c.App.Command(topic)
-				if command == nil {
-					return unknownCommand(c.App, topic)
-				}
 				printCommandHelp(p.stdout, command)
 			}
 			return nil
@@ -43,24 +53,35 @@ func printHelp(w io.Writer, app *cli.App) {
 	fmt.Fprintf(w, "ipmasq: %s\n\nUsage: ipmasq COMMAND [FLAG...] [FILE...]\n\n", app.Usage)
 	fmt.Fprintln(w, wrap("Without a file, "+defaultFile+" and "+defaultFolder+"/*.yaml are read; - is standard input. "+
 		"ipmasq help COMMAND lists the flags of a command.", helpWidth, ""))
-	fmt.Fprintf(w, "\nCommands:\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, c := range app.Commands {
-		fmt.Fprintf(t, "  %s\t%s\n", c.Name, c.Usage)
-	}
-	t.Flush()
+	printCommands(w, app.Commands)
 	fmt.Fprintf(w, "\n%s", exitCodesHelp)
 }
 
+func printCommands(w io.Writer, commands []*cli.Command) {
+	fmt.Fprintf(w, "\nCommands:\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range commands {
+		fmt.Fprintf(t, "  %s\t%s\n", c.Name, c.Usage)
+	}
+	t.Flush()
+}
+
+// printGroupHelp explains a command that others stand below.
+func printGroupHelp(w io.Writer, c *cli.Command) {
+	fmt.Fprintf(w, "ipmasq %s: %s\n\nUsage: ipmasq %[1]s COMMAND [FLAG...]\n\n%[3]s\n", c.Name, c.Usage, wrap(c.Description, helpWidth, ""))
+	printCommands(w, c.Subcommands)
+	fmt.Fprintf(w, "\nipmasq help %s COMMAND lists the flags of one.\n", c.Name)
+}
+
 func printCommandHelp(w io.Writer, c *cli.Command) {
-	usage := []string{"ipmasq", c.Name}
+	usage := []string{"ipmasq", fullName(c)}
 	if len(c.Flags) > 0 {
 		usage = append(usage, "[FLAG...]")
 	}
 	if c.ArgsUsage != "" {
 		usage = append(usage, c.ArgsUsage)
 	}
-	fmt.Fprintf(w, "ipmasq %s: %s\n\nUsage: %s\n\n%s\n\nFlags:\n", c.Name, c.Usage, strings.Join(usage, " "), wrap(c.Description, helpWidth, ""))
+	fmt.Fprintf(w, "ipmasq %s: %s\n\nUsage: %s\n\n%s\n\nFlags:\n", fullName(c), c.Usage, strings.Join(usage, " "), wrap(c.Description, helpWidth, ""))
 	type row struct{ flag, usage string }
 	rows := make([]row, 0, len(c.Flags)+1)
 	widest := 0

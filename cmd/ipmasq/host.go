@@ -22,17 +22,41 @@ func netnsFlag() cli.Flag {
 	return &cli.StringFlag{Name: "netns", Usage: "work in the network namespace `NAME|PATH`"}
 }
 
+// hostFlags are those of commands that take steps.
 func hostFlags(more ...cli.Flag) []cli.Flag {
+	return placeFlags(append([]cli.Flag{&cli.BoolFlag{Name: "timings", Usage: "print how long each step took, to stderr"}}, more...)...)
+}
+
+// placeFlags say what a command works on.
+func placeFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		netnsFlag(),
 		&cli.StringFlag{Name: "state-dir", Usage: "keep the state in `DIR` (default: $STATE_DIRECTORY, else " + defaultState + ", with a folder of its own for each --netns)"},
-		&cli.BoolFlag{Name: "timings", Usage: "print how long each step took, to stderr"},
 	}, more...)
 }
 
-// host opens what a command that touches the kernel works on. Close what it
-// returns.
-func (p *program) host(c *cli.Context) (e *engine.Engine, closeHost func(), err error) {
+// host opens what a command that touches the kernel works on, and tells of its
+// steps. Close what it returns.
+func (p *program) host(c *cli.Context) (*engine.Engine, func(), error) {
+	e, closeHost, err := p.quietHost(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	progress := &progress{program: p}
+	if c.Bool("timings") {
+		e.Step = func(name string, took time.Duration) {
+			fmt.Fprintf(p.stderr, "%-14s %9.3f ms\n", name, float64(took.Microseconds())/1000)
+		}
+	} else if isTerminal(p.stderr) {
+		e.Step = progress.step
+		progress.start()
+	}
+	return e, func() { progress.stop(); closeHost() }, nil
+}
+
+// quietHost is host for commands that show by themselves that they are at work,
+// or ask something.
+func (p *program) quietHost(c *cli.Context) (e *engine.Engine, closeHost func(), err error) {
 	ns, err := openNetNS(c)
 	if err != nil {
 		return nil, nil, err
@@ -46,16 +70,7 @@ func (p *program) host(c *cli.Context) (e *engine.Engine, closeHost func(), err 
 		return nil, nil, err
 	}
 	e.Waiting = func(holder string) { p.hintf("waiting for another ipmasq to finish: %s", holder) }
-	progress := &progress{program: p}
-	if c.Bool("timings") {
-		e.Step = func(name string, took time.Duration) {
-			fmt.Fprintf(p.stderr, "%-14s %9.3f ms\n", name, float64(took.Microseconds())/1000)
-		}
-	} else if isTerminal(p.stderr) {
-		e.Step = progress.step
-		progress.start()
-	}
-	return e, func() { progress.stop(); ns.Close() }, nil
+	return e, func() { ns.Close() }, nil
 }
 
 // openNetNS opens the namespace that the flag names, and finds out whether it

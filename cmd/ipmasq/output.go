@@ -86,7 +86,7 @@ func blockYAML(text []byte) ([]byte, error) {
 
 // colour wraps text in an ANSI colour where that is wanted.
 func (p *program) colour(c *cli.Context, code, text string) string {
-	if c.Bool("no-color") || p.getenv("NO_COLOR") != "" || !p.terminal {
+	if !p.terminal || p.getenv("NO_COLOR") != "" || c.Bool("no-color") {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"

@@ -17,7 +17,9 @@ const entriesShown = 200
 
 func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 	if pl.Empty() {
-		fmt.Fprintln(w, "no difference: the host is as the policy wants it")
+		if pl.Cut.Total == 0 {
+			fmt.Fprintln(w, "no difference: the host is as the policy wants it")
+		}
 		return
 	}
 	p.printEntryChanges(c, w, pl.Rules, false)
@@ -71,6 +73,7 @@ type planDocument struct {
 	Sysctls       []sysctlDocument  `json:"sysctls"`
 	Routing       []routingDocument `json:"routing"`
 	Warnings      []mistakeDocument `json:"warnings"`
+	cutDocument
 }
 
 type entryDocument struct {
@@ -96,9 +99,9 @@ func planJSON(pl *engine.Plan) planDocument {
 		warnings = append(warnings, mistakeDocument{Message: w})
 	}
 	return planDocument{
-		FormatVersion: formatVersion, Different: !pl.Empty(), Summary: pl.Rules.Summary(),
+		FormatVersion: formatVersion, Different: !pl.Empty() || pl.Cut.Total > 0, Summary: pl.Rules.Summary(),
 		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls), Routing: routingJSON(pl.Routing),
-		Warnings: warnings,
+		Warnings: warnings, cutDocument: cutJSON(pl.Cut),
 	}
 }
 

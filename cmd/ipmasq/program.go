@@ -79,25 +79,37 @@ func (p *program) app() *cli.App {
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
 			p.checkCommand(), p.renderCommand(), p.planCommand(), p.applyCommand(), p.statusCommand(),
-			p.deleteCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
+			p.connectionsCommand(), p.deleteCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
 		},
 		Action: func(*cli.Context) error {
 			return usagef("no command is given; ipmasq help lists them")
 		},
 	}
-	for _, c := range app.Commands {
-		c.OnUsageError = onUsageError
-		c.HideHelp = true
-	}
+	ours(app.Commands, "")
 	return app
 }
 
-// isTerminal says whether a stream is one.
+// ours takes from commands what the library would do by itself.
+func ours(commands []*cli.Command, prefix string) {
+	for _, c := range commands {
+		c.OnUsageError = onUsageError
+		c.HideHelp = true
+		c.HelpName = prefix + c.Name
+		ours(c.Subcommands, c.HelpName+" ")
+	}
+}
+
+// isTerminal says whether a stream is one. /dev/null is no less of a character
+// device, and nobody reads there.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }

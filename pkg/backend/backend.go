@@ -28,7 +28,9 @@ type Backend interface {
 	// nothing is.
 	Have(context.Context) (*plan.Snapshot, error)
 	// HaveAfter is Have right after a commit of changes. What the commit had no
-	// hand in need not be read where nobody else has committed since.
+	// hand in need not be read where nobody else has committed since. With no
+	// changes it is Have of what is known to be changes.To, for the sake of its
+	// counters, where the kernel still is of the generation of changes.From.
 	HaveAfter(ctx context.Context, changes *plan.Changes) (*plan.Snapshot, error)
 	// Commit carries the changes out whole or not at all, provided that the
 	// kernel still is of the generation of changes.From (ErrStale if not). A

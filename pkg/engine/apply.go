@@ -15,7 +15,8 @@ import (
 
 // Apply makes the host what the policy wants. It returns what it changed; an
 // empty plan means that nothing was to be done and nothing was. After an error
-// the kernel's rules and sysctls are as they were.
+// the kernel's rules and sysctls are as they were. Flows that could not be cut
+// are no error, for the rules are in force: see [Cut].
 func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 	unlock, err := e.State.Lock(ctx, e.Waiting)
 	if err != nil {
@@ -33,6 +34,7 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 			return nil, err
 		}
 		if err = e.commit(ctx, pl, remembered); err == nil {
+			e.cut(ctx, pl)
 			return pl, nil
 		}
 		if !again(err, pl) {
@@ -47,7 +49,7 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) (err error) {
 	sources := pl.stored()
 	next := e.next(pl, remembered, sources)
-	if pl.Empty() && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest {
+	if pl.Empty() && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest && remembered.Pending == nil {
 		// Others have changed rules of theirs: that need not be found out again.
 		if next.Generation != remembered.Generation || next.NetNS != remembered.NetNS {
 			_ = e.State.Save(next)
@@ -121,9 +123,9 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	}
 	done = e.step("remember")
 	// What somebody else has turned on since the plan was made is not ours.
-	sysctls := withChanges(remembered.Sysctls, wrote)
-	if generation != next.Generation || !slices.Equal(sysctls, next.Sysctls) {
-		next.Generation, next.Sysctls = generation, sysctls
+	sysctls, pending := withChanges(remembered.Sysctls, wrote), e.toReconcile(pl)
+	if generation != next.Generation || !slices.Equal(sysctls, next.Sysctls) || (pending == nil) != (next.Pending == nil) {
+		next.Generation, next.Sysctls, next.Pending = generation, sysctls, pending
 		again, err := e.State.Stage(next)
 		if err != nil {
 			return undo(err)
@@ -135,6 +137,7 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 		return undo(err)
 	}
 	e.keep(pl)
+	pl.remembered = next
 	done()
 	return nil
 }

@@ -79,7 +79,11 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	l := lab.New(t)
 	lab.Require(t, lab.NFTables(), lab.Binary("nft"))
-	return benchOn(t, l.Host("gw"), filepath.Join(l.Dir(), "state"))
+	dir := filepath.Join(l.Dir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return benchOn(t, l.Host("gw"), dir)
 }
 
 func benchOn(t *testing.T, host *lab.Host, dir string) *bench {
@@ -93,6 +97,12 @@ func benchOn(t *testing.T, host *lab.Host, dir string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It is there from the start, so that tests can put disks in its place.
+	unlock, err := folder.Lock(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 	hook := &hooked{Backend: nftables.New(ns.Do)}
 	return &bench{&engine.Engine{Backend: hook, State: folder, NetNS: ns}, t, host, dir, hook}
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
-	"github.com/ipmasq/ipmasq/pkg/conntrack"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/state"
@@ -55,7 +54,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 	if err != nil {
 		return nil, err
 	}
-	have, err := e.Backend.Have(ctx)
+	have, err := e.have(ctx, remembered, func() *plan.Snapshot { return e.recall(remembered) })
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +63,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 		return nil, err
 	}
 	d := &Deletion{Rules: plan.Diff(have, &plan.Snapshot{}), Routing: facts.Own}
-	ours, err := e.translating(remembered)
+	ours, err := e.translating(remembered, facts)
 	switch {
 	case err != nil:
 		d.Forgotten = err
@@ -72,7 +71,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 		d.Forgotten = errNoState
 	}
 	// What cannot be cut must be known before anything is changed.
-	if d.Flows, err = e.flows(ours, nil); err != nil {
+	if d.Flows, err = e.flows(ours, false); err != nil {
 		return nil, err
 	}
 	changes := changesOf(remembered)
@@ -97,7 +96,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 	}
 	done()
 	done = e.step("flows")
-	if d.Flows, err = e.flows(ours, (*conntrack.Conn).Delete); err != nil {
+	if d.Flows, err = e.flows(ours, true); err != nil {
 		return nil, err
 	}
 	done()

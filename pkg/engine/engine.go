@@ -8,15 +8,18 @@
 //
 //	apply    lock, plan, make sure of the disk and of the sysctls, make the
 //	         routes that marks will lead to, commit in one transaction, read
-//	         back, turn forwarding on, remember
+//	         back, turn forwarding on, remember, cut the flows that the rules
+//	         contradict
 //	delete   lock, turn off the forwarding that apply turned on, remove the
 //	         rules, cut the flows that they translated, remove the routes,
 //	         forget
 //	status   read the kernel; the state on disk says only what to compare with
 //
 // Three rules hold everywhere. The kernel is the truth: nothing is reported
-// that was not read from it, now or when it was of the same generation. Rules come before forwarding on the way up, and
-// go after it on the way down. A step that fails leaves things as they were.
+// that was not read from it, now or when it was of the same generation. Rules
+// come before forwarding on the way up, and go after it on the way down. A step
+// that fails leaves things as they were; only cutting flows comes when nothing
+// can be undone any more, and is done by the next apply where it fails.
 package engine
 
 import (
@@ -32,6 +35,7 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 	"github.com/ipmasq/ipmasq/pkg/state"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
@@ -44,6 +48,11 @@ type Engine struct {
 	// Session is what the command is run over, or nil; its Interface is found
 	// out.
 	Session *compile.Session
+	// CountFlows has Status count the flows of each entry however many there
+	// are. The kernel does not count them by entry: the whole table is read.
+	CountFlows bool
+	// KeepFlows leaves the flows that a policy contradicts.
+	KeepFlows bool
 	// Step is told the name of each step of Apply and Delete when it is done
 	// and how long it took. Nil is allowed.
 	Step func(name string, took time.Duration)
@@ -68,6 +77,21 @@ type Plan struct {
 	Routing  Routing
 	// Warnings are about this host, beside those about the policy.
 	Warnings []string
+	// Cut is which flows the policy contradicts: those that apply would cut, or
+	// has cut.
+	Cut Cut
+	// rules is what the policy compiled to, while it is needed to judge flows,
+	// on the host of facts.
+	rules *ruleset.Ruleset
+	facts hostFacts
+	// unsettled says that there may be flows that the policy contradicts.
+	unsettled bool
+	// earlier are the policies that may have translated open flows, and held is
+	// the digest of the rules that the kernel should have had until now.
+	// remembered is the state that apply has left.
+	earlier    []string
+	held       string
+	remembered state.State
 	// want is what the rules will be; digest names it.
 	want   *plan.Snapshot
 	digest string
@@ -108,6 +132,7 @@ func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
 			return nil, err
 		}
 		if err = e.Backend.Commit(ctx, pl.Rules, true); err == nil {
+			e.wouldCut(ctx, pl)
 			return pl, nil
 		}
 		if !again(err, pl) {
@@ -135,7 +160,7 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		return nil, err
 	}
 	done()
-	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts)}
+	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts), facts: facts}
 	recalled := sync.OnceValue(func() *plan.Snapshot { return e.recall(remembered) })
 	pl.source = sync.OnceValue(func() string { return state.Digest(pl.stored()) })
 	if !reads && remembered.Applied != nil {
@@ -154,11 +179,15 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	if pl.want, err = e.Backend.Want(pl.Compiled.Ruleset); err != nil {
 		return nil, err
 	}
-	pl.Compiled.Ruleset = nil // what is wanted holds it all, and memory is short at size
 	pl.digest = pl.want.Digest()
 	done()
 	done = e.step("read")
 	unchanged := !reads && e.unchanged(ctx, remembered)
+	pl.unsettled = !unchanged || remembered.Rules != pl.digest || remembered.Pending != nil
+	pl.rules, pl.Compiled.Ruleset = pl.Compiled.Ruleset, nil
+	if !pl.unsettled || e.KeepFlows || !e.open() {
+		pl.rules = nil // what is wanted holds it all, and memory is short at size
+	}
 	if unchanged && remembered.Rules == pl.digest {
 		pl.want.Generation = remembered.Generation
 		pl.Rules = &plan.Changes{From: pl.want, To: pl.want}
@@ -168,6 +197,12 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 			return nil, err
 		}
 		pl.Rules = plan.Diff(have, pl.want)
+	}
+	if pl.Rules.Empty() && remembered.Rules == pl.digest && remembered.Pending == nil {
+		pl.unsettled, pl.rules = false, nil // only the rules of others have changed
+	}
+	if pl.unsettled {
+		pl.earlier, pl.held = earlier(remembered, pl.source()), remembered.Rules
 	}
 	done()
 	return pl, e.planHost(pl, facts, remembered)

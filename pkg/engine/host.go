@@ -66,15 +66,7 @@ func (e *Engine) withSession(f compile.Facts) compile.Facts {
 // on one bridge would lose sight of each other.
 func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
 	p = f.compile().Resolve(p)
-	calls := false
-	_ = e.NetNS.Do(func() error {
-		for _, name := range []string{"iptables", "ip6tables"} {
-			v, err := sysctl.Get("net/bridge/bridge-nf-call-" + name)
-			calls = calls || err == nil && v == "1"
-		}
-		return nil
-	})
-	if !calls || p.Forward.Default == policy.Accept {
+	if v4, v6 := e.seesBridged(); !v4 && !v6 || p.Forward.Default == policy.Accept {
 		return nil
 	}
 	for _, l := range f.Links {
@@ -91,6 +83,18 @@ func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
 		}
 	}
 	return warnings
+}
+
+// seesBridged says whether br_netfilter shows what bridges carry to the rules.
+func (e *Engine) seesBridged() (v4, v6 bool) {
+	_ = e.NetNS.Do(func() error {
+		for name, sees := range map[string]*bool{"iptables": &v4, "ip6tables": &v6} {
+			v, err := sysctl.Get("net/bridge/bridge-nf-call-" + name)
+			*sees = err == nil && v == "1"
+		}
+		return nil
+	})
+	return v4, v6
 }
 
 // opensWithin says whether some rule accepts what stays in a zone.

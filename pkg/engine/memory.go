@@ -21,6 +21,7 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Pending = e.pending(s)
 	here := e.NetNS.ID()
 	if s.NetNS != here {
 		s.Generation = 0 // another namespace, or boot, counts anew
@@ -29,7 +30,7 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 	case s.NetNS == "" || link.SameNetNS(s.NetNS, here):
 		return s, nil
 	case boot(s.NetNS) != boot(here):
-		s.Sysctls = nil
+		s.Sysctls, s.Pending = nil, nil // there are no flows of then
 		return s, nil
 	case len(s.Sysctls) == 0:
 		// Nothing would be lost. A container that was made anew, with its
@@ -67,6 +68,7 @@ func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) sta
 		next.Applied = &state.Applied{Digest: digest, Time: time.Now().UTC().Truncate(time.Second), Files: files}
 	}
 	next.Sysctls = withChanges(before.Sysctls, pl.Sysctls)
+	next.Pending = e.toReconcile(pl)
 	return next
 }
 

@@ -2,77 +2,26 @@ package engine
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/conntrack"
 	"github.com/ipmasq/ipmasq/pkg/policy"
 )
 
-// Pool is how much of a snat entry's pool is in use now.
+// Pool is how much of a snat entry's pool is in use now, where
+// Status.FlowsCounted.
 type Pool struct {
 	Addresses []string // as the policy has them
 	InUse     int      // addresses that have a flow
 	Flows     int
 }
 
-// insideOf gives where the flows of a snat entry come from.
-func (f hostFacts) insideOf(p *policy.Policy, s *policy.SNAT) []insideOf {
-	var out []insideOf
-	for _, z := range p.Zones {
-		if slices.ContainsFunc(s.From, func(r policy.ZoneRef) bool { return r.Any || r.Name == z.Name }) {
-			networks := z.Networks
-			if len(s.Sources) > 0 {
-				networks = s.Sources
-			}
-			out = append(out, insideOf{networks, f.elsewhere(z), s.Protocols, s.Addresses})
-		}
+func addressTexts(list []policy.Address) []string {
+	texts := make([]string, len(list))
+	for i, a := range list {
+		texts[i] = a.String()
 	}
-	return out
-}
-
-// pools reads how much of each entry's pool is in use, in the order of the
-// policy. A flow does not tell its entry: it counts for the first one that has
-// its source, its protocol and its public address.
-func (e *Engine) pools(p *policy.Policy, f hostFacts) ([]Pool, error) {
-	if len(p.SNAT) == 0 {
-		return nil, nil
-	}
-	pools := make([]Pool, len(p.SNAT))
-	inside, used := make([][]insideOf, len(pools)), make([]map[netip.Addr]bool, len(pools))
-	for i := range pools {
-		s := &p.SNAT[i]
-		for _, a := range s.Addresses {
-			pools[i].Addresses = append(pools[i].Addresses, a.String())
-		}
-		inside[i], used[i] = f.insideOf(p, s), map[netip.Addr]bool{}
-	}
-	err := e.NetNS.Do(func() error {
-		c, err := conntrack.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		translated := conntrack.Filter{Status: conntrack.StatusSNAT, StatusMask: conntrack.StatusSNAT}
-		return c.List(&translated, func(flow *conntrack.Flow) bool {
-			i := slices.IndexFunc(inside, func(list []insideOf) bool {
-				return slices.ContainsFunc(list, func(i insideOf) bool { return i.owns(*flow) })
-			})
-			if i >= 0 {
-				pools[i].Flows++
-				used[i][flow.Reply.Destination] = true
-			}
-			return true
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the pools in use: %w", err)
-	}
-	for i := range pools {
-		pools[i].InUse = len(used[i])
-	}
-	return pools, nil
+	return texts
 }
 
 // failures reads what connection tracking could not do.

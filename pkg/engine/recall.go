@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/state"
 )
@@ -18,6 +20,20 @@ func (e *Engine) recall(s *state.State) *plan.Snapshot {
 	}
 	have.Generation = s.Generation
 	return have
+}
+
+// have reads the kernel's rules and what they have counted. While the generation
+// is that of the last reading back, the rest is known: a set of a million ranges
+// takes the kernel a minute to tell. Known gives it, or nil.
+func (e *Engine) have(ctx context.Context, s *state.State, known func() *plan.Snapshot) (*plan.Snapshot, error) {
+	if e.unchanged(ctx, s) {
+		if k := known(); k != nil {
+			at := *k
+			at.Generation = s.Generation
+			return e.Backend.HaveAfter(ctx, &plan.Changes{From: &at, To: &at})
+		}
+	}
+	return e.Backend.Have(ctx)
 }
 
 // keep is recall the other way. Where it fails the next apply reads the kernel.

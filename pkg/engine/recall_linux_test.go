@@ -292,3 +292,51 @@ func TestCountsAreReadForASetMadeAnew(t *testing.T) {
 		t.Errorf("read %d times, want once", b.hook.reads-reads)
 	}
 }
+
+// Status and delete read what counts; the rest only where somebody may have
+// changed it.
+func TestWhatDoesNotCountIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	const text = "version: 1\nsets:\n  blocked: [198.51.100.0/24, 192.0.2.1-192.0.2.7]\n" +
+		"zones:\n  lan: {interfaces: eth1, networks: 192.168.1.0/24}\n  wan: {interfaces: eth0}\nmasquerade:\n  - {from: lan, to: wan}\n" +
+		"port_forward:\n  - {name: web, from: wan, protocol: tcp, ports: 80, to: 192.168.1.10}\n" +
+		"forward:\n  rules:\n    - {from: lan, destinations: '@blocked', action: drop}\n"
+	b := newBench(t)
+	b.mustApply(text)
+	status := func(drifted bool, reads int) {
+		t.Helper()
+		s, err := b.Status(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Drifted() != drifted || b.hook.reads != reads {
+			t.Errorf("drifted: %v, and everything was read %d times; want %v and %d", s.Drifted(), b.hook.reads, drifted, reads)
+		}
+	}
+	status(false, 1)
+	if d, err := b.Delete(context.Background(), true); err != nil || d.Empty() || b.hook.reads != 1 {
+		t.Errorf("delete: %v, and everything was read %d times", err, b.hook.reads)
+	}
+	var sets []string
+	for line := range strings.Lines(b.host.Run(t, "nft", "list", "sets", "inet")) {
+		if name, found := strings.CutPrefix(strings.TrimSpace(line), "set "); found {
+			sets = append(sets, strings.TrimSuffix(name, " {"))
+		}
+	}
+	blocked := slices.IndexFunc(sets, func(name string) bool { return strings.Contains(name, "blocked") })
+	if blocked < 0 {
+		t.Fatalf("no set is the policy's: %q", sets)
+	}
+	b.host.Run(t, "nft", "add", "element", "inet", "ipmasq", sets[blocked], "{ 203.0.113.77 }")
+	status(true, 2)
+	b.mustApply(text)
+	reads := b.hook.reads
+	status(false, reads)
+	b.mustDelete()
+	if b.hook.reads != reads {
+		t.Errorf("delete read everything")
+	}
+	if left := b.world().Rules; left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}

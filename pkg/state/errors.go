@@ -59,5 +59,15 @@ func writeFailed(doing, path string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		remedy = ": run as its owner, or give another --state-dir"
 	}
-	return fmt.Errorf("%s %s: %w%s", doing, path, err, remedy)
+	return &failure{fmt.Sprintf("%s %s: %v%s", doing, path, err, remedy), fs.PathError{Op: doing, Path: path, Err: err}}
 }
+
+// failure says in our words what befell a file.
+type failure struct {
+	text  string
+	cause fs.PathError
+}
+
+func (f *failure) Error() string { return f.text }
+
+func (f *failure) Unwrap() error { return &f.cause }

@@ -16,10 +16,14 @@ import (
 var errHeld = errors.New("held by another process")
 
 // Lock makes the caller the only one that changes the folder, until unlock or
-// the end of the process, however that comes. Where another process holds the
+// the end of the process, however that comes. A folder that is not there is
+// created. Where another process holds the
 // lock, onWait (nil is allowed) is called once with who that is, and Lock waits
 // for as long as ctx allows.
 func (d *Dir) Lock(ctx context.Context, onWait func(holder string)) (unlock func(), err error) {
+	if err := d.create(); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(d.path, lockName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

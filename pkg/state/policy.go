@@ -144,6 +144,30 @@ func (d *Dir) LoadPolicy(digest string) ([]Source, error) {
 	return sources, nil
 }
 
+// Unnamed are the digests of the stored policies that a state does not name:
+// of applies that stored their policy and did not come to their end.
+func (d *Dir) Unnamed(s *State) []string {
+	named := map[string]bool{}
+	for _, digest := range s.policies() {
+		named[policyName(digest)] = true
+	}
+	entries, _ := os.ReadDir(d.path)
+	var out []string
+	for _, entry := range entries {
+		name := entry.Name()
+		if named[name] || !strings.HasPrefix(name, policyPrefix) || !strings.HasSuffix(name, policySuffix) {
+			continue
+		}
+		if stored, err := os.ReadFile(filepath.Join(d.path, name)); err == nil {
+			if content, err := decompress(stored); err == nil {
+				sum := sha256.Sum256(content)
+				out = append(out, hex.EncodeToString(sum[:]))
+			}
+		}
+	}
+	return out
+}
+
 func decompress(stored []byte) ([]byte, error) {
 	reader, err := gzip.NewReader(bytes.NewReader(stored))
 	if err != nil {

@@ -267,6 +267,7 @@ func TestFullDisk(t *testing.T) {
 	onTinyDisk(t, func(t *testing.T, folder string) {
 		d, err := Open(filepath.Join(folder, "state"))
 		must(t, err)
+		must(t, d.create())
 		old := example(t, d)
 		unlock, err := d.Lock(t.Context(), nil)
 		must(t, err)
@@ -324,6 +325,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	onTinyDisk(t, func(t *testing.T, folder string) {
 		d, err := Open(filepath.Join(folder, "state"))
 		must(t, err)
+		must(t, d.create())
 		s := example(t, d)
 		must(t, d.Save(s))
 		must(t, syscall.Mount("", folder, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=64k"))
@@ -335,8 +337,10 @@ func TestReadOnlyDisk(t *testing.T) {
 		_, staging := d.Stage(s)
 		_, locking := d.Lock(t.Context(), nil)
 		_, saving := d.SavePolicy(large())
-		_, opening := Open(filepath.Join(folder, "other"))
-		for _, err := range []error{staging, locking, saving, opening, d.Remove()} {
+		other, err := Open(filepath.Join(folder, "other"))
+		must(t, err)
+		_, creating := other.Lock(t.Context(), nil)
+		for _, err := range []error{staging, locking, saving, creating, d.Remove()} {
 			if !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), folder) || !strings.Contains(err.Error(), "--state-dir") {
 				t.Errorf("got %v", err)
 			}

@@ -19,10 +19,7 @@ func write(text string) func(io.Writer) error {
 }
 
 func TestRules(t *testing.T) {
-	d, err := Open(filepath.Join(t.TempDir(), "state"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openDir(t)
 	if _, err := d.LoadRules("key"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there are rules before any were saved: %v", err)
 	}

@@ -16,10 +16,11 @@
 //
 // Files are written whole to a temporary name, synced and renamed, policies
 // before the state that names them. So whenever the machine stops, state.json
-// is the old one or the new one, and every policy that it names is there.
+// is the old one or the new one, and every policy that it names is there. One
+// that it does not name is of an apply that did not come to its end.
 //
-// Reading needs no lock. SavePolicy, Stage, Save and Remove need it: they
-// sweep what no one else can be writing.
+// Reading needs no lock, and no folder. SavePolicy, Stage, Save and Remove need
+// the lock: they sweep what no one else can be writing.
 package state
 
 import (
@@ -60,6 +61,16 @@ type State struct {
 	Generation uint32 `json:"generation,omitempty"`
 	// Sysctls are those that ipmasq has written, in the order of writing.
 	Sysctls []Sysctl `json:"sysctls,omitempty"`
+	// Pending is there from an apply that changes rules until it has cut the
+	// flows that they contradict.
+	Pending *Pending `json:"pending,omitempty"`
+}
+
+// Pending says that flows are open that the policy may contradict.
+type Pending struct {
+	// Before are the digests of the policies that may have translated them, in
+	// the order in which they were in force.
+	Before []string `json:"before,omitempty"`
 }
 
 // Applied is one policy that was applied.
@@ -98,8 +109,9 @@ type Dir struct {
 	path string
 }
 
-// Open makes sure of the state folder: it is created, with its parents, where
-// it is not there, and refused where somebody else could have written to it.
+// Open opens the state folder: one that is not there is a host that nothing is
+// remembered of, and Lock creates it; one that somebody else could have written
+// to is refused.
 func Open(dir string) (*Dir, error) {
 	if err := supported(); err != nil {
 		return nil, fmt.Errorf("state folder %s: %w", dir, err)
@@ -108,23 +120,34 @@ func Open(dir string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state folder %s: %w", dir, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, writeFailed("create the state folder", path, err)
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, writeFailed("create the state folder", path, err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("state folder: %w", err)
-	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("state folder %s: is a file: move it away, or give another --state-dir", path)
-	}
-	if err := checkOwner(path, info); err != nil {
+	d := &Dir{path: path}
+	if err := d.check(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Dir{path: path}, nil
+	return d, nil
+}
+
+// create makes the folder, with its parents, where it is not there.
+func (d *Dir) create() error {
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
+		return writeFailed("create the state folder", d.path, err)
+	}
+	if err := os.Mkdir(d.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return writeFailed("create the state folder", d.path, err)
+	}
+	return d.check()
+}
+
+// check refuses what is no folder, or not ours alone.
+func (d *Dir) check() error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return writeFailed("look at the state folder", d.path, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("state folder %s: is a file: move it away, or give another --state-dir", d.path)
+	}
+	return checkOwner(d.path, info)
 }
 
 // Path is the folder, absolute.
@@ -211,6 +234,13 @@ func (s *State) validate() error {
 			}
 		}
 	}
+	if s.Pending != nil {
+		for _, digest := range s.Pending.Before {
+			if err := checkDigest(digest); err != nil {
+				return err
+			}
+		}
+	}
 	for _, sysctl := range s.Sysctls {
 		if sysctl.Name == "" {
 			return errors.New("a sysctl without a name")
@@ -243,6 +273,9 @@ func (s *State) policies() []string {
 		if applied != nil {
 			digests = append(digests, applied.Digest)
 		}
+	}
+	if s.Pending != nil {
+		digests = append(digests, s.Pending.Before...)
 	}
 	return digests
 }

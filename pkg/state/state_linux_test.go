@@ -25,6 +25,7 @@ func openDir(t testing.TB) *Dir {
 	t.Helper()
 	d, err := Open(filepath.Join(t.TempDir(), "ipmasq"))
 	must(t, err)
+	must(t, d.create())
 	return d
 }
 
@@ -86,6 +87,39 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
+// What an apply still has to cut is remembered with the policies that it needs
+// for that, and so is one that was stored by an apply that died.
+func TestPending(t *testing.T) {
+	d := openDir(t)
+	s := example(t, d)
+	must(t, d.Save(s))
+	if names := d.Unnamed(&s); len(names) != 0 {
+		t.Errorf("unnamed: %v", names)
+	}
+	died := savePolicy(t, d, "masquerade: []")
+	if names := d.Unnamed(&s); !slices.Equal(names, []string{died}) {
+		t.Errorf("unnamed: %v, want %v", names, died)
+	}
+	s.Pending = &Pending{Before: []string{died, s.Applied.Digest}}
+	s.Previous = nil
+	must(t, d.Save(s))
+	if got := load(t, d); !reflect.DeepEqual(got, s) {
+		t.Errorf("got  %+v\nwant %+v", got, s)
+	}
+	if _, err := d.LoadPolicy(died); err != nil {
+		t.Error(err)
+	}
+	s.Pending = &Pending{}
+	must(t, d.Save(s))
+	if got := load(t, d); got.Pending == nil || len(got.Pending.Before) != 0 {
+		t.Errorf("got %+v", got.Pending)
+	}
+	s.Pending.Before = []string{"short"}
+	if d.Save(s) == nil {
+		t.Error("saved a digest that is none")
+	}
+}
+
 func TestTimeIsKeptInSecondsOfUTC(t *testing.T) {
 	d := openDir(t)
 	s := example(t, d)
@@ -110,6 +144,15 @@ func TestOpen(t *testing.T) {
 	path := filepath.Join(dir, "lib", "ipmasq")
 	d, err := Open(path)
 	must(t, err)
+	if s := load(t, d); !reflect.DeepEqual(s, State{}) {
+		t.Errorf("without a folder: %+v", s)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("looking made a folder: %v", err)
+	}
+	unlock, err := d.Lock(t.Context(), nil)
+	must(t, err)
+	unlock()
 	info, err := os.Stat(d.Path())
 	must(t, err)
 	if info.Mode().Perm() != 0o700 {

@@ -28,7 +28,14 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 	for line := range strings.Lines(list) {
 		name := strings.Fields(line)[0]
 		own := section(t, commandsPage, "## "+name)
-		_, options, _ := strings.Cut(c.run(t, 0, "help", name), "Flags:\n")
+		help := c.run(t, 0, "help", name)
+		_, options, _ := strings.Cut(help, "Flags:\n")
+		_, below, _ := strings.Cut(help, "Commands:\n") // those of a command of commands
+		below, _, _ = strings.Cut(below, "\n\n")
+		for line := range strings.Lines(below) {
+			_, more, _ := strings.Cut(c.run(t, 0, "help", name, strings.Fields(line)[0]), "Flags:\n")
+			options += more
+		}
 		for _, m := range offered.FindAllStringSubmatch(options, -1) {
 			f := m[1]
 			exists[f] = true

@@ -28,11 +28,11 @@ type row struct {
 // not higher. A permission that is not used is taken away.
 var table = []row{
 	{"5", "cmd/ipmasq", []string{
-		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/engine", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl",
+		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
 	{"4", "pkg/top", []string{"pkg/conntrack", "pkg/flows"}, []string{"gdamore/tcell/v3"}},
 	{"3", "pkg/engine", []string{
-		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
+		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
 	}, nil},
 	{"2", "pkg/compile", []string{"pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/flows", []string{"pkg/conntrack", "pkg/explain", "pkg/link", "pkg/policy", "pkg/ruleset"}, nil},

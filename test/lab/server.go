@@ -57,7 +57,8 @@ func (h *Host) ServeTCP(addr string, opts ...ServerOption) *Server {
 	s := newServer(h, opts)
 	var listener net.Listener
 	h.must(h.Do(func() (err error) {
-		listener, err = net.Listen("tcp", addr)
+		config := net.ListenConfig{KeepAlive: -1} // like the dialer: nothing is sent that no test asked for
+		listener, err = config.Listen(context.Background(), "tcp", addr)
 		return err
 	}))
 	s.addr = unmap(listener.Addr().(*net.TCPAddr).AddrPort())

@@ -9,8 +9,8 @@ import (
 	"github.com/ipmasq/ipmasq/test/lab"
 )
 
-// What is established passes: a rule that goes cuts nothing, and lets in nothing
-// new.
+// What is established passes the rules: where a rule goes and its flows are
+// kept, they stay, and nothing new gets in.
 func TestRuleGoesFlowsStay(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutGuest())
@@ -28,7 +28,7 @@ forward: {rules: [{name: in, from: lan, to: dmz, action: accept}]}
 		if _, err := u.Exchange(lab.Patience, "before"); err != nil {
 			t.Error(err)
 		}
-		g.apply(t, zones)
+		g.apply(t, zones, "--keep-flows")
 		carries(t, c)
 		if _, err := u.Exchange(lab.Patience, "after"); err != nil {
 			t.Errorf("an open flow: %v", err)

@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/ipmasq/ipmasq/test/lab"
@@ -63,4 +64,34 @@ zones:
 	leaks.none(t)
 	g.delete(t)
 	leaks.none(t)
+}
+
+// Flows are cut whether there is a way out just now or not: they would go on
+// untranslated when it is back.
+func TestDeleteWithoutARoute(t *testing.T) {
+	for name, wan := range map[string]string{"an interface": "interfaces: [eth0]", "the default route's": "default_route: true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
+			lab.Require(t, lab.Binary("conntrack"))
+			answering(topo.Server)
+			listens(topo.LAN1, 81)
+			g := applied(t, topo, strings.Replace(lanToWAN, "interfaces: [eth0]", wan, 1)+`
+port_forward:
+  - {name: web, from: wan, protocol: tcp, ports: 8080, to: ["192.168.1.10:81", "[fd00:1::10]:81"]}
+`)
+			for _, ip := range families() {
+				opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
+				opens(t, g.Server, at(ip.uplink, 8080), ip.outside)
+			}
+			topo.GW.DelRoute("default", lab.ISP)
+			topo.GW.DelRoute("default", lab.ISPv6)
+			g.ipmasq(t, 0, "delete")
+			for _, f := range []string{"ipv4", "ipv6"} {
+				if left := topo.GW.Run(t, "conntrack", "-L", "-f", f, "-p", "tcp"); left != "" {
+					t.Errorf("left:\n%s", left)
+				}
+			}
+		})
+	}
 }

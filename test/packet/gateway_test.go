@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,22 +43,22 @@ func applied(t *testing.T, topo *lab.Topology, policy string) *gateway {
 }
 
 // apply writes a policy file and applies it. It gives what ipmasq printed.
-func (g *gateway) apply(t *testing.T, policy string) string {
+func (g *gateway) apply(t *testing.T, policy string, flags ...string) string {
 	t.Helper()
 	file := filepath.Join(g.dir, "policy.yaml")
 	if err := os.WriteFile(file, []byte("version: 1\n"+policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return g.ipmasq(t, 0, "apply", file)
+	return g.ipmasq(t, 0, "apply", append(flags, file)...)
 }
 
 // ipmasq runs the program on the gateway and gives what it printed to stdout.
-// Another exit code fails the test.
+// A command may be of two words, such as "connections list". Another exit code fails the test.
 func (g *gateway) ipmasq(t *testing.T, code int, command string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 12*lab.Patience)
 	defer cancel()
-	c := exec.CommandContext(ctx, g.program, append([]string{command, "--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args...)...)
+	c := exec.CommandContext(ctx, g.program, slices.Concat(strings.Fields(command), []string{"--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args)...)
 	var stdout, stderr strings.Builder
 	c.Stdout, c.Stderr = &stdout, &stderr
 	err := c.Run()

@@ -214,7 +214,7 @@ func TestGuardOlderFlows(t *testing.T) {
 				}
 				flows = append(flows, older{opens(t, g.LAN1, at(ip.outside, 80), ip.lan1), u})
 			}
-			g.apply(t, lanToWAN)
+			g.apply(t, lanToWAN, "--keep-flows") // else they are cut
 			leaks := g.leaks(t)
 			var checks []func()
 			for _, f := range flows {

@@ -57,13 +57,28 @@ func TestPortForwardSticky(t *testing.T) {
 		g.delete(t)
 		g.apply(t, zones+ip.forwards(web))
 		all(t, targets)
-		// Another number of targets tells them anew; whoever is there stays.
-		long := opens(t, topo.Server, remote, ip.outside)
+		// Another number of targets tells them anew; whoever is at one that stays
+		// stays.
+		var stay, cut []*lab.Conn
+		for _, client := range clients {
+			c := opens(t, topo.Neighbor, remote, client, lab.From(client))
+			if sticky(client, 3) == 2 {
+				cut = append(cut, c)
+			} else {
+				stay = append(stay, c)
+			}
+		}
 		g.apply(t, zones+ip.forwards(strings.Replace(web, `, "$dmz:80"`, "", 1)))
 		all(t, targets[:2])
-		carries(t, long)
-		if long != nil {
-			long.Abort()
+		for _, c := range stay {
+			carries(t, c)
+			_ = c.Abort()
+		}
+		for _, c := range cut {
+			if c.Echo(lab.Silence, "there?") == nil {
+				t.Errorf("%s is still at a target that is gone", c.Local())
+			}
+			_ = c.Abort()
 		}
 	})
 	g.delete(t)

@@ -225,8 +225,8 @@ one_to_one: {name: mail, zone: wan, outside: "`+mapped+`", inside: "`+ip.lan2+`"
 	g.delete(t)
 }
 
-// What was redirected goes on when the entry goes, and no new flow is; delete
-// cuts what is still open.
+// What was redirected goes on when the entry goes, where it is to be kept, and
+// no new flow is; delete cuts what is still open.
 func TestRedirectRemoved(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
@@ -242,7 +242,7 @@ func TestRedirectRemoved(t *testing.T) {
 		carries(t, c)
 		g.apply(t, policy+"input: {default: drop}\n")
 		carries(t, c)
-		g.apply(t, rest)
+		g.apply(t, rest, "--keep-flows")
 		carries(t, c)
 		opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
 		g.apply(t, policy)

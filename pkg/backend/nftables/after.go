@@ -16,12 +16,16 @@ import (
 
 // HaveAfter reads all but the elements that the commit had no hand in, and
 // those that it had one by one. It reads everything where the generation is not
-// the commit's own, or becomes another one meanwhile.
+// the commit's own, or becomes another one meanwhile. With no changes it reads
+// the elements that count, and no others.
 func (b *Backend) HaveAfter(ctx context.Context, changes *plan.Changes) (*plan.Snapshot, error) {
 	if asleep(changes.From) {
 		return b.Have(ctx)
 	}
-	own := changes.From.Generation + 1
+	own := changes.From.Generation
+	if !changes.Empty() {
+		own++
+	}
 	var s *plan.Snapshot
 	err := b.dial(func(c *nfnetlink.Conn) error {
 		if now, err := c.Generation(); err != nil || now != own {
@@ -50,7 +54,7 @@ func (b *Backend) HaveAfter(ctx context.Context, changes *plan.Changes) (*plan.S
 // known gives a set the elements that are wanted, where a commit has led there
 // as far as can be told without reading all of them.
 func (r *reader) known(s *plan.Set) bool {
-	if r.after == nil {
+	if r.after == nil || r.after.Empty() && parseSpec([]byte(s.Attributes)).counted {
 		return false
 	}
 	to := setNamed(r.after.To, s)

@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/ipmasq/ipmasq/pkg/compile"
+	"github.com/ipmasq/ipmasq/pkg/flows"
+	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/ipmasq/ipmasq/pkg/policy"
+)
+
+// Applied is the policy that was applied last, on the host as it is now.
+type Applied struct {
+	Policy *policy.Policy // its zones are resolved
+	parsed *policy.Policy
+	routes *link.Routes
+}
+
+// Applied reads that policy. It is nil where nothing was applied. It takes no
+// lock: what an apply that runs now is about to bring is not in it yet.
+func (e *Engine) Applied(ctx context.Context) (*Applied, error) {
+	remembered, err := e.remembered(ctx)
+	if err != nil || remembered.Applied == nil {
+		return nil, err
+	}
+	p, err := e.applied(remembered)
+	if err != nil {
+		return nil, err
+	}
+	a := &Applied{parsed: p}
+	err = e.NetNS.Do(func() (err error) {
+		a.routes, err = link.ReadRoutes()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Policy = a.facts().Resolve(p)
+	return a, nil
+}
+
+func (a *Applied) facts() compile.Facts { return CompileFacts(a.routes.Facts) }
+
+// Judge gives a judge of flows for it. It compiles the policy, which takes a
+// second for 100,000 port forwards.
+func (a *Applied) Judge() (*flows.Judge, error) {
+	compiled, err := compile.Compile(a.parsed, a.facts())
+	if err != nil {
+		return nil, err
+	}
+	return flows.NewJudge(compiled.Ruleset, a.Policy, a.routes.Facts, a.routes), nil
+}
