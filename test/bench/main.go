@@ -1,7 +1,8 @@
 // Command bench measures ipmasq beside its peers and its limits, in one run, so that ratios mean something on any
 // machine. It prints the target of each figure and whether it was met; it never fails because something was slow.
 //
-//	go run ./test/bench [-only apply,one,check,sets,packets] [-rounds N]
+//	go run ./test/bench [-only apply,one,check,sets,packets,flows,events] [-rounds N]
+//	go run ./test/bench -only watch [-watch-for 10m]
 package main
 
 import (
@@ -13,20 +14,22 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipmasq/ipmasq/test/lab"
 )
 
 func main() {
-	only := flag.String("only", "apply,one,check,sets,packets", "sections to run, separated by commas")
+	only := flag.String("only", "apply,one,check,sets,packets,flows,events", "sections to run, separated by commas; there is also watch")
 	rounds := flag.Int("rounds", 5, "rounds of each measurement")
+	watchFor := flag.Duration("watch-for", 10*time.Minute, "how long the section watch watches")
 	flag.Parse()
 	if err := lab.Enter(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 	tb := &lab.Program{}
-	b := &bench{tb: tb, rounds: *rounds}
+	b := &bench{tb: tb, rounds: *rounds, watchFor: *watchFor}
 	b.lab = lab.New(tb)
 	b.dir = b.lab.Dir()
 	b.build()
@@ -36,7 +39,8 @@ func main() {
 	for _, s := range []struct {
 		name string
 		run  func()
-	}{{"apply", b.apply}, {"one", b.one}, {"check", b.check}, {"sets", b.sets}, {"packets", b.packets}} {
+	}{{"apply", b.apply}, {"one", b.one}, {"check", b.check}, {"sets", b.sets}, {"packets", b.packets}, {"flows", b.flows},
+		{"events", b.events}, {"watch", b.watch}} {
 		if slices.Contains(strings.Split(*only, ","), s.name) {
 			s.run()
 		}
@@ -51,6 +55,9 @@ type bench struct {
 	ipmasq string
 	rounds int
 	hosts  int
+	cpu    float64 // in ms, of the program that ran last, in the kernel too
+
+	watchFor time.Duration
 }
 
 // build compiles the program that is measured.

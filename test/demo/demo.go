@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/ipmasq/ipmasq/test/lab"
@@ -28,6 +30,7 @@ func run(t lab.TB, w io.Writer) {
 	h.apply()
 	h.masqueraded()
 	h.forwarded()
+	h.connections()
 	h.refused()
 	h.leak()
 	h.again()
@@ -97,6 +100,20 @@ func (h *home) forwarded() {
 		h.must(c.Echo(lab.Patience, "hello"))
 		h.found(fmt.Sprintf("%s opens %s (%s)", x.who, x.addr, x.what), "the server answers on port %d", seen.Local.Port())
 		h.found("          the server saw", "%s, %s", seen.Peer.Addr(), x.note)
+	}
+}
+
+func (h *home) connections() {
+	h.heading("What is open, and which entry translated it")
+	h.opens(h.pc, internetAddr+":80")
+	args := []string{"connections", "list", "--state", "established", "--sort", "entry"}
+	const first, last = 24, 121 // from SOURCE to ENTRY: all of it is wider than a terminal
+	h.say("$ ipmasq %s 2>/dev/null | cut -c%d-%d", strings.Join(args, " "), first, last)
+	var list, hints bytes.Buffer
+	h.start(0, args, &list, &hints, []string{"-> from " + outsideAddr, "masquerade lan-wan", "-> to " + serverAddr + ":8080", "port_forward web", "port_forward ssh"})
+	for line := range strings.Lines(list.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		h.print(strings.TrimRight(line[min(first-1, len(line)):min(last, len(line))], " ") + "\n")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -116,6 +117,14 @@ func (h *home) print(text string) {
 func (h *home) run(code int, args []string, holds ...string) {
 	h.t.Helper()
 	h.say("$ ipmasq %s", strings.Join(args, " "))
+	var both bytes.Buffer
+	h.start(code, args, &both, &both, holds)
+	h.print(both.String())
+}
+
+// start runs ipmasq, whose output goes to the two writers.
+func (h *home) start(code int, args []string, stdout, stderr *bytes.Buffer, holds []string) {
+	h.t.Helper()
 	if args[0] != "check" {
 		args = append(args, "--netns", h.gateway.NetNS(), "--state-dir", h.state)
 	}
@@ -123,20 +132,23 @@ func (h *home) run(code int, args []string, holds ...string) {
 	defer cancel()
 	c := exec.CommandContext(ctx, h.ipmasq, args...)
 	c.Dir = h.dir
-	out, err := c.CombinedOutput()
-	text := string(out)
-	h.print(text)
+	c.Stdout, c.Stderr = stdout, stderr
+	err := c.Run()
+	wrong := ""
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		h.t.Fatalf("demo: ipmasq %s: %v", args[0], err)
-	}
-	if got := c.ProcessState.ExitCode(); got != code {
-		h.t.Fatalf("demo: ipmasq %s: exit code %d, want %d", args[0], got, code)
+		wrong = err.Error()
+	} else if got := c.ProcessState.ExitCode(); got != code {
+		wrong = fmt.Sprintf("exit code %d, want %d", got, code)
 	}
 	for _, want := range holds {
-		if !strings.Contains(text, want) {
-			h.t.Fatalf("demo: ipmasq %s does not say %q", args[0], want)
+		if wrong == "" && !strings.Contains(stdout.String(), want) {
+			wrong = fmt.Sprintf("it does not say %q", want)
 		}
+	}
+	if wrong != "" {
+		h.print(stdout.String())
+		h.t.Fatalf("demo: ipmasq %s: %s", args[0], wrong)
 	}
 }
 
