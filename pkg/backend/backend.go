@@ -43,6 +43,9 @@ var (
 	// ErrStale says that somebody changed the kernel's rules since they were
 	// read: read again.
 	ErrStale = errors.New("the kernel's rules were changed by somebody else in the meantime")
+	// ErrOwned says that the rules belong to a process that lives, and that no
+	// other may change them.
+	ErrOwned = errors.New("a running daemon owns the rules (ipmasq run --own-table): edit the files that it watches, or stop it")
 	// ErrNotSupported says that the kernel cannot do this at all.
 	ErrNotSupported = errors.New("not supported by this kernel")
 )

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 )
 
 // Apply makes the host what the policy wants. It returns what it changed; an
-// empty plan means that nothing was to be done and nothing was. After an error
+// empty plan means that nothing was to be done and nothing was. It refuses with
+// an [*UnconfirmedError] while another policy is not confirmed. After an error
 // the kernel's rules and sysctls are as they were. Flows that could not be cut
 // are no error, for the rules are in force: see [Cut].
 func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
@@ -27,11 +29,26 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.refused(remembered); err != nil {
+		return nil, err
+	}
+	return e.carry(ctx, p, remembered, nil)
+}
+
+// carry plans and commits, again where somebody else was faster.
+func (e *Engine) carry(ctx context.Context, p *policy.Policy, remembered *state.State, settle func(*state.State)) (*Plan, error) {
 	reads := false
+	var err error
 	for range staleAttempts {
 		var pl *Plan
 		if pl, err = e.plan(ctx, p, remembered, reads); err != nil {
 			return nil, err
+		}
+		pl.settle = settle
+		if e.Expected != nil {
+			if err := e.Expected.compare(pl); err != nil {
+				return nil, err
+			}
 		}
 		if err = e.commit(ctx, pl, remembered); err == nil {
 			e.cut(ctx, pl)
@@ -49,7 +66,7 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) (err error) {
 	sources := pl.stored()
 	next := e.next(pl, remembered, sources)
-	if pl.Empty() && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest && remembered.Pending == nil {
+	if pl.settle == nil && pl.Empty() && remembered.Lapsed == nil && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest && remembered.Pending == nil {
 		// Others have changed rules of theirs: that need not be found out again.
 		if next.Generation != remembered.Generation || next.NetNS != remembered.NetNS {
 			_ = e.State.Save(next)
@@ -63,27 +80,51 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	// is to be put back one day is on it before it is changed.
 	done := e.step("state")
 	saved := false
+	// But the way back is not to depend on a disk that is full.
+	disk := func(err error) error {
+		if pl.settle == nil {
+			return err
+		}
+		pl.unsaved = cmp.Or(pl.unsaved, err)
+		return nil
+	}
 	defer func() {
 		if err != nil && saved {
 			e.forget(remembered)
 		}
+		if err != nil && !again(err, pl) {
+			e.recordFailure(pl, remembered, err)
+		}
 	}()
-	if intents := withIntents(remembered.Sysctls, pl.Sysctls); !slices.Equal(intents, remembered.Sysctls) {
+	if next.Unconfirmed, err = e.startWindow(pl, remembered, next.Unconfirmed); err != nil {
+		return err
+	}
+	known := e.State.Holds(pl.source()) && (remembered.Applied == nil || remembered.Applied.Digest != pl.source())
+	_, err = e.State.SavePolicy(sources)
+	if err = disk(err); err != nil {
+		return err
+	}
+	if intents := withIntents(remembered.Sysctls, pl.Sysctls); known || next.Unconfirmed != nil || !slices.Equal(intents, remembered.Sysctls) {
 		early := *remembered
 		early.Sysctls, early.NetNS = intents, next.NetNS
+		if next.Unconfirmed != nil {
+			early.Unconfirmed = next.Unconfirmed
+		}
+		early.Pending = begun(remembered, pl.source())
 		saved = true
-		if err := e.State.Save(early); err != nil {
+		if err := disk(e.State.Save(early)); err != nil {
 			return err
 		}
 	}
-	if _, err := e.State.SavePolicy(sources); err != nil {
-		return err
-	}
 	staged, err := e.State.Stage(next)
-	if err != nil {
+	if err = disk(err); err != nil {
 		return err
 	}
-	defer func() { _ = staged.Discard() }()
+	defer func() {
+		if staged != nil {
+			_ = staged.Discard()
+		}
+	}()
 	done()
 	// Where marks lead must be there before anything is marked, and as long.
 	if !pl.Routing.Empty() {
@@ -124,20 +165,30 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	done = e.step("remember")
 	// What somebody else has turned on since the plan was made is not ours.
 	sysctls, pending := withChanges(remembered.Sysctls, wrote), e.toReconcile(pl)
-	if generation != next.Generation || !slices.Equal(sysctls, next.Sysctls) || (pending == nil) != (next.Pending == nil) {
+	if u := next.Unconfirmed; u != nil && u != remembered.Unconfirmed { // the time begins now
+		begins := *u
+		begins.Deadline = uptime() + u.Window
+		next.Unconfirmed, next.Generation = &begins, 0
+	}
+	if staged == nil || generation != next.Generation || !slices.Equal(sysctls, next.Sysctls) || (pending == nil) != (next.Pending == nil) {
 		next.Generation, next.Sysctls, next.Pending = generation, sysctls, pending
 		again, err := e.State.Stage(next)
-		if err != nil {
+		if err = disk(err); err != nil {
 			return undo(err)
 		}
 		staged = again
 	}
 	saved = true
-	if err := staged.Commit(); err != nil {
-		return undo(err)
+	if staged != nil {
+		if err := staged.Commit(); err == nil {
+			pl.unsaved = nil
+		} else if err = disk(err); err != nil {
+			return undo(err)
+		}
 	}
 	e.keep(pl)
-	pl.remembered = next
+	pl.remembered, pl.Unconfirmed = next, e.waiting(next.Unconfirmed)
+	e.recordApply(pl, remembered)
 	done()
 	return nil
 }

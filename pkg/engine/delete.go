@@ -54,6 +54,25 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u := remembered.Unconfirmed; u != nil && !dryRun {
+		// If this is killed half way, its guard goes on.
+		ended := *remembered
+		to := *u
+		to.Back, to.BackPrevious = nil, nil
+		ended.Unconfirmed = &to
+		if err := e.State.Save(ended); err != nil {
+			return nil, err
+		}
+	}
+	d, err := e.remove(ctx, remembered, dryRun, e.State.Remove)
+	if err != nil && !dryRun && remembered.Unconfirmed != nil {
+		_ = e.State.Save(*remembered)
+	}
+	return d, err
+}
+
+// remove takes away all that is in the kernel, then has it forgotten.
+func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun bool, forget func() error) (*Deletion, error) {
 	have, err := e.have(ctx, remembered, func() *plan.Snapshot { return e.recall(remembered) })
 	if err != nil {
 		return nil, err
@@ -109,7 +128,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 	}
 	d.StillForwards = !have.Empty() && e.forwards()
 	done = e.step("forget")
-	if err := e.State.Remove(); err != nil {
+	if err := forget(); err != nil {
 		return nil, err
 	}
 	done()

@@ -10,6 +10,10 @@
 //	         routes that marks will lead to, commit in one transaction, read
 //	         back, turn forwarding on, remember, cut the flows that the rules
 //	         contradict
+//	         With a window: start the guard before all this is changed, and
+//	         remember what to go back to
+//	confirm  lock, remember that there is nothing to go back from
+//	rollback lock, apply the policy before; where there was none, delete
 //	delete   lock, turn off the forwarding that apply turned on, remove the
 //	         rules, cut the flows that they translated, remove the routes,
 //	         forget
@@ -53,7 +57,15 @@ type Engine struct {
 	CountFlows bool
 	// KeepFlows leaves the flows that a policy contradicts.
 	KeepFlows bool
-	// Step is told the name of each step of Apply and Delete when it is done
+	// Expected is what Apply has to come to, or it does nothing and returns a
+	// [*ChangedError]. Nil is allowed.
+	Expected *Outline
+	// Window has Apply's policy go back by itself unless it is confirmed. Nil: it
+	// stays.
+	Window *Window
+	// By is who the history says it was.
+	By state.By
+	// Step is told the name of each step of Apply, Rollback and Delete when it is done
 	// and how long it took. Nil is allowed.
 	Step func(name string, took time.Duration)
 	// Waiting is told who holds the lock, if somebody does. Nil is allowed.
@@ -95,10 +107,20 @@ type Plan struct {
 	// want is what the rules will be; digest names it.
 	want   *plan.Snapshot
 	digest string
+	netns  string // where it was made
 	// source is the digest of the policy's sources.
 	source func() string
 	// recalled says that the kernel's rules were not read for it.
 	recalled bool
+	// Unconfirmed is what apply has left to be confirmed, or nil.
+	Unconfirmed *Unconfirmed
+	// settle says what the state will be, where it is not what an apply makes it.
+	settle func(next *state.State)
+	// unsaved is why the state does not know what is in force.
+	unsaved error
+	// Refilled is how long it took to put the rules back, where there were none
+	// at all, before anything else was looked at; else 0.
+	Refilled time.Duration
 }
 
 // Empty says whether the host is as the policy wants it.
@@ -133,6 +155,9 @@ func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
 		}
 		if err = e.Backend.Commit(ctx, pl.Rules, true); err == nil {
 			e.wouldCut(ctx, pl)
+			if err := e.refused(remembered); err != nil {
+				pl.Warnings = append(pl.Warnings, err.Error())
+			}
 			return pl, nil
 		}
 		if !again(err, pl) {
@@ -160,7 +185,7 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		return nil, err
 	}
 	done()
-	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts), facts: facts}
+	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts), facts: facts, netns: e.NetNS.ID()}
 	recalled := sync.OnceValue(func() *plan.Snapshot { return e.recall(remembered) })
 	pl.source = sync.OnceValue(func() string { return state.Digest(pl.stored()) })
 	if !reads && remembered.Applied != nil {

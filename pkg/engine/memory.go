@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/state"
@@ -23,6 +22,10 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 	}
 	s.Pending = e.pending(s)
 	here := e.NetNS.ID()
+	if u := s.Unconfirmed; u != nil && u.Boot != boot(here) {
+		s.Lapsed = u
+		goneBack(s, u)
+	}
 	if s.NetNS != here {
 		s.Generation = 0 // another namespace, or boot, counts anew
 	}
@@ -52,7 +55,7 @@ func boot(netns string) string {
 // next is the state that will hold after the plan is carried out.
 func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) state.State {
 	next := *before
-	next.NetNS, next.Backend = e.NetNS.ID(), e.Backend.Name()
+	next.NetNS, next.Backend, next.Lapsed = e.NetNS.ID(), e.Backend.Name(), nil
 	// A commit is tied to the generation that it was planned from, and makes
 	// the next one.
 	next.Rules, next.Generation = pl.digest, pl.Rules.From.Generation
@@ -61,15 +64,25 @@ func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) sta
 	}
 	if digest := pl.source(); before.Applied == nil || before.Applied.Digest != digest {
 		next.Previous = before.Applied
-		files := make([]state.File, len(sources))
-		for i, s := range sources {
-			files[i] = state.File{Name: s.Name, Bytes: len(s.Text)}
-		}
-		next.Applied = &state.Applied{Digest: digest, Time: time.Now().UTC().Truncate(time.Second), Files: files}
+		next.Applied = &state.Applied{Digest: digest, Time: now(), Files: filesOf(sources)}
+	}
+	if next.Withdrawn == next.Applied.Digest {
+		next.Withdrawn = ""
 	}
 	next.Sysctls = withChanges(before.Sysctls, pl.Sysctls)
 	next.Pending = e.toReconcile(pl)
+	if pl.settle != nil {
+		pl.settle(&next)
+	}
 	return next
+}
+
+func filesOf(sources []state.Source) []state.File {
+	files := make([]state.File, len(sources))
+	for i, s := range sources {
+		files[i] = state.File{Name: s.Name, Bytes: len(s.Text)}
+	}
+	return files
 }
 
 // withChanges adds changes to what is remembered of sysctls. What a sysctl was
@@ -110,8 +123,8 @@ func withIntents(before []state.Sysctl, changes []sysctl.Change) []state.Sysctl 
 // fails too, the state holds sysctls that were not written, which harms
 // nothing: they are put back to what they are.
 func (e *Engine) forget(before *state.State) {
-	if before.Applied == nil && len(before.Sysctls) == 0 {
-		_ = e.State.Remove()
+	if before.Applied == nil && before.Previous == nil && before.Withdrawn == "" && len(before.Sysctls) == 0 {
+		_ = e.State.Forget()
 		return
 	}
 	_ = e.State.Save(*before)

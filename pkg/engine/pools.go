@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/conntrack"
@@ -14,6 +15,48 @@ type Pool struct {
 	Addresses []string // as the policy has them
 	InUse     int      // addresses that have a flow
 	Flows     int
+	// IPv4 and IPv6 are the same of each family.
+	IPv4, IPv6 PoolUse
+}
+
+// PoolUse is how many addresses a pool has, which float64 holds even of a prefix
+// of IPv6, and how many of them have a flow.
+type PoolUse struct {
+	Addresses float64
+	InUse     int
+}
+
+func newPool(list []policy.Address) *Pool {
+	p := &Pool{Addresses: addressTexts(list)}
+	for _, a := range list {
+		p.of(a.Low).Addresses += size(a.Low, a.High)
+	}
+	return p
+}
+
+func (p *Pool) of(a netip.Addr) *PoolUse {
+	if a.Is4() {
+		return &p.IPv4
+	}
+	return &p.IPv6
+}
+
+// size is how many addresses there are from low to high.
+func size(low, high netip.Addr) float64 {
+	n := 0.0
+	l, h := low.As16(), high.As16()
+	for i := range l {
+		n = n*256 + float64(h[i]) - float64(l[i])
+	}
+	return n + 1
+}
+
+// use notes the addresses that have a flow.
+func (p *Pool) use(addresses map[netip.Addr]bool) {
+	p.InUse = len(addresses)
+	for a := range addresses {
+		p.of(a).InUse++
+	}
 }
 
 func addressTexts(list []policy.Address) []string {

@@ -90,6 +90,12 @@ func (e *Engine) pending(s *state.State) *state.Pending {
 	return &state.Pending{Before: append(earlier(s, ""), died...)}
 }
 
+// begun is what a state says of an apply that has not come to its end: its policy
+// may be in force.
+func begun(before *state.State, digest string) *state.Pending {
+	return &state.Pending{Before: append(earlier(before, digest), digest)}
+}
+
 // earlier are the policies before one that may have translated open flows.
 func earlier(s *state.State, now string) []string {
 	var out []string

@@ -34,6 +34,10 @@ type Status struct {
 	Applied time.Time
 	Digest  string
 	Files   []string
+	// Unconfirmed is what waits to be confirmed, or nil, and Lapsed the digest of
+	// what was not when the machine stopped.
+	Unconfirmed *Unconfirmed
+	Lapsed      string
 	// Drift is how the kernel differs from that policy: nil where there is
 	// nothing to compare with.
 	Drift *plan.Changes
@@ -90,7 +94,10 @@ func (e *Engine) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	done()
-	s := &Status{Backend: e.Backend.Name()}
+	s := &Status{Backend: e.Backend.Name(), Unconfirmed: e.waiting(remembered.Unconfirmed)}
+	if remembered.Lapsed != nil {
+		s.Lapsed = remembered.Lapsed.Digest
+	}
 	e.readHost(s)
 	if remembered.Applied == nil {
 		have, err := e.Backend.Have(ctx)

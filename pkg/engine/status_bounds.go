@@ -31,7 +31,7 @@ func (s *Status) bounds(p *policy.Policy) {
 		e := &p.SNAT[i]
 		limit("snat", e.Name, e.Place, e.Limits)
 		if row := s.find("snat "+e.Name, e.Place); row >= 0 {
-			s.Entries[row].Pool = &Pool{Addresses: addressTexts(e.Addresses)}
+			s.Entries[row].Pool = newPool(e.Addresses)
 		}
 	}
 	for i := range p.Masquerade {

@@ -203,7 +203,7 @@ func TestStateOfAnotherNamespace(t *testing.T) {
 
 	// With the sysctls of a killed first apply it is the same.
 	a.mustDelete()
-	a.crashAfter("state", policyA)
+	a.crashAfter("state", policyA, "")
 	if _, err := b.apply(policyA); err == nil || !strings.Contains(err.Error(), "another network namespace") {
 		t.Errorf("after a killed first apply: got %v", err)
 	}

@@ -133,7 +133,7 @@ func TestUplinkKilledAfterEachStep(t *testing.T) {
 				if c.from != "" {
 					b.mustApply(c.from)
 				}
-				b.crashAfter(step, c.to)
+				b.crashAfter(step, c.to, "")
 				b.mustApply(policyUplinkMoved)
 				s, err := b.Status(context.Background())
 				if err != nil || s.Drifted() {

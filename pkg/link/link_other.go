@@ -42,3 +42,22 @@ func (r Routing) Add() error {
 func (r Routing) Remove() error {
 	return fmt.Errorf("remove routes: needs Linux: %w", errors.ErrUnsupported)
 }
+
+// Watcher needs Linux.
+type Watcher struct{}
+
+// Changed is what kind of thing has changed.
+type Changed struct{ Host, Settings bool }
+
+// Watch needs Linux.
+func Watch() (*Watcher, error) {
+	return nil, fmt.Errorf("watch links: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Next needs Linux.
+func (w *Watcher) Next() (Changed, error) {
+	return Changed{}, fmt.Errorf("watch links: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// Close needs Linux.
+func (w *Watcher) Close() error { return nil }

@@ -38,3 +38,7 @@ func SameNetNS(a, b string) bool {
 
 // Close gives the handle up.
 func (n *NetNS) Close() error { return n.file.Close() }
+
+// File is the open namespace, for a process that is to have it too. It closes
+// with the handle.
+func (n *NetNS) File() *os.File { return n.file }

@@ -73,9 +73,25 @@ func (l *Listener) listen(buffer int, groups []int) (err error) {
 	}
 	_ = unix.SetsockoptInt(l.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	for _, group := range groups {
-		if err := unix.SetsockoptInt(l.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
-			return fmt.Errorf("join the netfilter netlink group %d: %w", group, err)
+		if err := l.Join(group); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Join has the kernel tell what it tells to a group from now on.
+func (l *Listener) Join(group int) error {
+	if err := unix.SetsockoptInt(l.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+		return fmt.Errorf("join the netfilter netlink group %d: %w", group, err)
+	}
+	return nil
+}
+
+// Leave ends that. What nobody listens to, the kernel does not put together.
+func (l *Listener) Leave(group int) error {
+	if err := unix.SetsockoptInt(l.fd, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, group); err != nil {
+		return fmt.Errorf("leave the netfilter netlink group %d: %w", group, err)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// stdinName stands in places for what was read from standard input.
-const stdinName = "<stdin>"
+// StdinName stands in places for what was read from standard input.
+const StdinName = "<stdin>"
 
 // LoadOptions is what Load needs besides the paths.
 type LoadOptions struct {
@@ -40,7 +40,7 @@ func Load(paths []string, opts LoadOptions) (*Policy, error) {
 			if opts.Stdin == nil {
 				return nil, errors.New("read policy: there is no standard input to read")
 			}
-			name = stdinName
+			name = StdinName
 			text, err = io.ReadAll(opts.Stdin)
 		} else {
 			text, err = os.ReadFile(name)

@@ -68,7 +68,7 @@ func (l *loader) file(name string, text []byte) {
 	d := &decoder{loader: l, file: name}
 	d.lines.text = text
 	d.source = l.source(name, text)
-	if name != stdinName {
+	if name != StdinName {
 		d.dir = filepath.Dir(name)
 	}
 	d.policyFile()
@@ -98,6 +98,7 @@ func (d *decoder) referred(n *node) (index int, ok bool) {
 	}
 	text, err := d.open(path)
 	if err != nil {
+		d.policy.Missing = append(d.policy.Missing, path)
 		message := "cannot read " + quote(path) + ": " + err.Error()
 		if !filepath.IsAbs(name) {
 			message += "; the path is relative to the policy file"

@@ -45,6 +45,8 @@ type Policy struct {
 	// Sources are the files that the policy was read from, in order, the
 	// line files of sets and maps included.
 	Sources []Source
+	// Missing are the line files that it names and that could not be read.
+	Missing []string
 }
 
 // Source is one file as it was read.

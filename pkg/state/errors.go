@@ -36,6 +36,8 @@ func (e *CorruptError) Remedy() string {
 		return "use that version, or move the file away, which forgets the way back (rollback, sysctls)"
 	case filepath.Base(e.Path) == stateName:
 		return "move it away and apply the policy again; only the way back (rollback, sysctls) is lost"
+	case filepath.Base(e.Path) == historyName:
+		return "move it away; only who applied what, and rolling back further than to the policy before, is lost"
 	}
 	return "move it away and apply the policy from its own files; only rolling back to this copy is lost"
 }

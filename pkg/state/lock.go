@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode"
 )
@@ -26,6 +27,11 @@ func (d *Dir) Lock(ctx context.Context, onWait func(holder string)) (unlock func
 	}
 	path := filepath.Join(d.path, lockName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EROFS) { // what only changes the kernel can go on
+		if there, opening := os.Open(path); opening == nil {
+			file, err = there, nil
+		}
+	}
 	if err != nil {
 		return nil, writeFailed("lock", path, err)
 	}

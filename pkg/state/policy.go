@@ -144,11 +144,33 @@ func (d *Dir) LoadPolicy(digest string) ([]Source, error) {
 	return sources, nil
 }
 
-// Unnamed are the digests of the stored policies that a state does not name:
-// of applies that stored their policy and did not come to their end.
+// Stored are the starts of the digests of all stored policies, as they are in
+// file names.
+func (d *Dir) Stored() []string {
+	entries, _ := os.ReadDir(d.path)
+	var out []string
+	for _, entry := range entries {
+		if digits, ok := strings.CutPrefix(entry.Name(), policyPrefix); ok && strings.HasSuffix(digits, policySuffix) {
+			out = append(out, strings.TrimSuffix(digits, policySuffix))
+		}
+	}
+	return out
+}
+
+// Holds says whether a policy is stored.
+func (d *Dir) Holds(digest string) bool {
+	if checkDigest(digest) != nil {
+		return false
+	}
+	_, err := os.Stat(d.policyPath(digest))
+	return err == nil
+}
+
+// Unnamed are the digests of the stored policies that neither a state nor the
+// history names: of applies that stored their policy and did not come to their end.
 func (d *Dir) Unnamed(s *State) []string {
 	named := map[string]bool{}
-	for _, digest := range s.policies() {
+	for _, digest := range append(s.policies(), d.kept()...) {
 		named[policyName(digest)] = true
 	}
 	entries, _ := os.ReadDir(d.path)

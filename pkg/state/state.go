@@ -1,5 +1,5 @@
 // Package state remembers on disk what rollback and delete need: the policies
-// applied now and before, and the sysctls as they were. What is in force is
+// applied now and before, who applied them, and the sysctls as they were. What is in force is
 // the kernel's to say, never this package's.
 //
 // One folder (0700, owned by the user that runs ipmasq) holds
@@ -7,10 +7,18 @@
 //	state.json               the State, one JSON object with format_version
 //	policy-<16 hex>.gz       one policy's sources; the name is the start of its
 //	                         digest, the content what the digest is made of
+//	history.json             the History: what was applied when, by whom, and what
+//	                         became of it; the last 100, of which the policies of
+//	                         the last 10 are stored. Nothing else depends on it
 //	rules                    what was last read back of the kernel, which spares
 //	                         reading it again; believed only while it fits
+//	rules-back               the same, of before a policy that has to be confirmed
 //	lock                     flock(2)ed by whoever changes anything; its text
 //	                         says who that is, and means nothing when unlocked
+//	.                        the folder itself is flock(2)ed, shared, by whoever
+//	                         guards a policy that is not confirmed
+//	daemon.json, daemon.lock what the running daemon says of itself, for status,
+//	                         and a lock that it holds for as long as it lives
 //	<one of these>.tmp-<n>   being written; left behind by a process that was
 //	                         killed, and swept by the next to write
 //
@@ -19,7 +27,7 @@
 // is the old one or the new one, and every policy that it names is there. One
 // that it does not name is of an apply that did not come to its end.
 //
-// Reading needs no lock, and no folder. SavePolicy, Stage, Save and Remove need
+// Reading needs no lock, and no folder. What writes, but for Lock and Guard, needs
 // the lock: they sweep what no one else can be writing.
 package state
 
@@ -64,6 +72,14 @@ type State struct {
 	// Pending is there from an apply that changes rules until it has cut the
 	// flows that they contradict.
 	Pending *Pending `json:"pending,omitempty"`
+	// Unconfirmed is there while the policy goes back by itself unless somebody
+	// confirms it.
+	Unconfirmed *Unconfirmed `json:"unconfirmed,omitempty"`
+	// Withdrawn is the digest of the policy that the last rollback left, or "".
+	// Its files may still be there: at boot they are not applied again.
+	Withdrawn string `json:"withdrawn,omitempty"`
+	// Lapsed is what was unconfirmed when the machine stopped.
+	Lapsed *Unconfirmed `json:"-"`
 }
 
 // Pending says that flows are open that the policy may contradict.
@@ -218,7 +234,19 @@ func decode(path string, text []byte) (*State, error) {
 
 // validate holds for what is written as for what is read.
 func (s *State) validate() error {
-	for _, applied := range []*Applied{s.Applied, s.Previous} {
+	all := []*Applied{s.Applied, s.Previous}
+	if u := s.Unconfirmed; u != nil {
+		if err := u.validate(); err != nil {
+			return err
+		}
+		all = append(all, u.Back, u.BackPrevious)
+	}
+	if s.Withdrawn != "" {
+		if err := checkDigest(s.Withdrawn); err != nil {
+			return err
+		}
+	}
+	for _, applied := range all {
 		if applied == nil {
 			continue
 		}
@@ -269,7 +297,12 @@ func (s *State) encode() ([]byte, error) {
 // policies are the digests that the state refers to.
 func (s *State) policies() []string {
 	var digests []string
-	for _, applied := range []*Applied{s.Applied, s.Previous} {
+	all := []*Applied{s.Applied, s.Previous}
+	if u := s.Unconfirmed; u != nil {
+		digests = append(digests, u.Digest)
+		all = append(all, u.Back, u.BackPrevious)
+	}
+	for _, applied := range all {
 		if applied != nil {
 			digests = append(digests, applied.Digest)
 		}

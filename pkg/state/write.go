@@ -51,7 +51,7 @@ func (d *Dir) Stage(s State) (*Staged, error) {
 }
 
 // Commit makes the staged state the state, for good when it returns nil, and
-// drops the policies that it does not name. After an error Load tells which
+// drops the policies that neither it nor the history names. After an error Load tells which
 // state counts.
 func (s *Staged) Commit() error {
 	if s.path == "" {
@@ -65,8 +65,11 @@ func (s *Staged) Commit() error {
 	if err := syncDir(s.dir.path); err != nil {
 		return writeFailed("sync the state folder", s.dir.path, err)
 	}
-	// A policy that could not be removed is tried again next time.
-	s.dir.dropPolicies(s.state.policies())
+	// What could not be removed is tried again next time.
+	if s.state.Unconfirmed == nil {
+		os.Remove(filepath.Join(s.dir.path, backName))
+	}
+	s.dir.dropPolicies(append(s.state.policies(), s.dir.kept()...))
 	return nil
 }
 
@@ -94,23 +97,34 @@ func (d *Dir) Save(s State) error {
 	return staged.Commit()
 }
 
-// Remove forgets everything, state first, and keeps the folder and its lock.
-func (d *Dir) Remove() error {
-	target := filepath.Join(d.path, stateName)
-	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return writeFailed("remove state", target, err)
+// Forget forgets everything but the history, state first, and keeps the folder
+// and its lock.
+func (d *Dir) Forget() error {
+	for i, name := range []string{stateName, rulesName, backName} {
+		path := filepath.Join(d.path, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return writeFailed("remove", path, err)
+		}
+		if i > 0 {
+			continue
+		}
+		if err := syncDir(d.path); err != nil {
+			return writeFailed("sync the state folder", d.path, err)
+		}
 	}
-	if err := syncDir(d.path); err != nil {
-		return writeFailed("sync the state folder", d.path, err)
-	}
-	rules := filepath.Join(d.path, rulesName)
-	if err := os.Remove(rules); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return writeFailed("remove", rules, err)
-	}
-	if err := d.dropPolicies(nil); err != nil {
+	if err := d.dropPolicies(d.kept()); err != nil {
 		return err
 	}
 	return d.sweep("")
+}
+
+// Remove is Forget, and the history goes too.
+func (d *Dir) Remove() error {
+	path := filepath.Join(d.path, historyName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return writeFailed("remove", path, err)
+	}
+	return d.Forget()
 }
 
 // sweep removes what killed processes left behind: temporary files whose names
@@ -118,7 +132,7 @@ func (d *Dir) Remove() error {
 func (d *Dir) sweep(prefix string) error {
 	return d.removeMatching(func(name string) bool {
 		return strings.HasPrefix(name, prefix) && strings.Contains(name, temporary) &&
-			(strings.HasPrefix(name, stateName) || strings.HasPrefix(name, policyPrefix) || strings.HasPrefix(name, rulesName))
+			(strings.HasPrefix(name, stateName) || strings.HasPrefix(name, policyPrefix) || strings.HasPrefix(name, rulesName) || strings.HasPrefix(name, historyName))
 	})
 }
 

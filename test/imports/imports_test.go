@@ -30,10 +30,11 @@ var table = []row{
 	{"5", "cmd/ipmasq", []string{
 		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
+	{"4", "pkg/guard", []string{"pkg/engine"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/top", []string{"pkg/conntrack", "pkg/flows"}, []string{"gdamore/tcell/v3"}},
 	{"3", "pkg/engine", []string{
 		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
-	}, nil},
+	}, []string{"golang.org/x/sys"}},
 	{"2", "pkg/compile", []string{"pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/flows", []string{"pkg/conntrack", "pkg/explain", "pkg/link", "pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/backend/nftables", []string{"pkg/backend", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"golang.org/x/sys"}},
@@ -56,17 +57,19 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
-	"rogpeppe/go-internal": {"cmd/ipmasq"},
-	"urfave/cli/v2":        {"cmd/ipmasq"},
-	"google/nftables":      {"pkg/backend/nftables"},
-	"ti-mo/conntrack":      {"pkg/conntrack"},
-	"gopacket/gopacket":    {"test/"},
-	"charmbracelet/x":      {"test/"},
-	"gdamore/tcell/v3":     {"pkg/top"},
-	"vishvananda/netlink":  {"pkg/link", "pkg/sysctl", "test/"},
-	"google/go-cmp":        {""},
-	"golang.org/x/sys":     {""},
-	"go.yaml.in/yaml/v4":   {"pkg/policy", "cmd/ipmasq", "test/"},
+	"ti-mo/netfilter":          {"pkg/conntrack"},
+	"rogpeppe/go-internal":     {"cmd/ipmasq"},
+	"urfave/cli/v2":            {"cmd/ipmasq"},
+	"google/nftables":          {"pkg/backend/nftables"},
+	"ti-mo/conntrack":          {"pkg/conntrack"},
+	"gopacket/gopacket":        {"test/"},
+	"charmbracelet/x":          {"test/"},
+	"gdamore/tcell/v3":         {"pkg/top"},
+	"vishvananda/netlink":      {"pkg/link", "pkg/sysctl", "test/"},
+	"google/go-cmp":            {""},
+	"golang.org/x/sys":         {""},
+	"go.yaml.in/yaml/v4":       {"pkg/policy", "cmd/ipmasq", "test/"},
+	"prometheus/client_golang": {"pkg/metrics"},
 }
 
 const module = "github.com/ipmasq/ipmasq/"

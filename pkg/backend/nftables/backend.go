@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
@@ -22,6 +23,13 @@ import (
 // Backend is the nftables of one network namespace.
 type Backend struct {
 	enter func(func() error) error
+
+	mu   sync.Mutex
+	kept *nfnetlink.Conn // for questions and commits, from Keep on
+	keep bool
+	own  bool // the table is to be ours alone, see Own
+	// owned says that it is: of the socket that is kept.
+	owned bool
 }
 
 // New gives the backend for the namespace in which enter runs a function.
@@ -44,10 +52,14 @@ func (b *Backend) dial(use func(*nfnetlink.Conn) error) error {
 	})
 }
 
-// Probe asks for the generation.
+// Probe asks for the generation. It gives 0, which is never equal, where the
+// table is yet to be taken over.
 func (b *Backend) Probe(context.Context) (uint32, error) {
 	var generation uint32
-	err := b.dial(func(c *nfnetlink.Conn) (err error) {
+	err := b.over(func(c *nfnetlink.Conn) (err error) {
+		if b.foreign() {
+			return nil
+		}
 		generation, err = c.Generation()
 		return unsupported(err)
 	})
@@ -75,16 +87,20 @@ func (b *Backend) Commit(ctx context.Context, changes *plan.Changes, dryRun bool
 	if changes.From.Generation == 0 {
 		return backend.ErrStale // it was not read from a kernel
 	}
-	t := newTransaction(changes)
 	if !dryRun {
 		loadModules(ctx, natModules(changes))
 	}
-	return b.dial(func(c *nfnetlink.Conn) error {
+	return b.over(func(c *nfnetlink.Conn) error {
+		t := newTransaction(changes, b.ownership())
 		var err error
 		if dryRun {
 			err = c.DryRun(&t.batch, changes.From.Generation)
 		} else {
 			_, err = c.Commit(&t.batch, changes.From.Generation)
+			b.committed(changes, err)
+		}
+		if errors.Is(err, unix.EPERM) && ownedByOther(c) {
+			return backend.ErrOwned
 		}
 		return t.explain(err)
 	})

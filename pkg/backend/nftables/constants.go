@@ -10,6 +10,8 @@ const (
 	nftaSetElemObjref      = 9
 	nftaSetElemExpressions = 11
 	nftTableDormant        = 1
+	nftTableOwner          = 2
+	nftTablePersist        = 4 // since Linux 6.9
 	nftaSetDescConcat      = 2
 	nftaSetFieldLen        = 1
 	nftaSetExpr            = 17

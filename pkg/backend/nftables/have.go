@@ -24,7 +24,11 @@ const readAttempts = 20
 
 // Have reads our table.
 func (b *Backend) Have(ctx context.Context) (*plan.Snapshot, error) {
+	if s, err := b.nothing(); s != nil || err != nil {
+		return s, err
+	}
 	var s *plan.Snapshot
+	anew := b.yetToOwn()
 	err := b.dial(func(c *nfnetlink.Conn) error {
 		for range readAttempts {
 			if err := ctx.Err(); err != nil {
@@ -34,7 +38,7 @@ func (b *Backend) Have(ctx context.Context) (*plan.Snapshot, error) {
 			if err != nil {
 				return unsupported(err)
 			}
-			r := &reader{ctx: ctx, backend: b, conn: c, snapshot: &plan.Snapshot{Generation: before}, entries: map[string]uint32{}}
+			r := &reader{ctx: ctx, backend: b, conn: c, snapshot: &plan.Snapshot{Generation: before}, entries: map[string]uint32{}, anew: anew}
 			err = r.read()
 			if err != nil && !errors.Is(err, nfnetlink.ErrInterrupted) && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("read the table inet %s: %w", Table, err)
@@ -56,6 +60,31 @@ func (b *Backend) Have(ctx context.Context) (*plan.Snapshot, error) {
 	return s, err
 }
 
+// nothing gives an empty snapshot where there is no table, by the socket that is
+// kept: to close one of its own would wait until what somebody has just removed
+// is freed. It gives nil where there is anything, or no such socket.
+func (b *Backend) nothing() (s *plan.Snapshot, err error) {
+	if !b.keeps() {
+		return nil, nil
+	}
+	err = b.over(func(c *nfnetlink.Conn) error {
+		before, err := c.Generation()
+		if err != nil {
+			return unsupported(err)
+		}
+		there, _, err := tableFlags(c)
+		if err != nil || there {
+			return err
+		}
+		after, err := c.Generation()
+		if err == nil && before == after {
+			s = &plan.Snapshot{Generation: before}
+		}
+		return err
+	})
+	return s, err
+}
+
 // reader fills a snapshot from the kernel.
 type reader struct {
 	ctx      context.Context
@@ -68,14 +97,16 @@ type reader struct {
 	// counts are how many elements the kernel says that sets have, by name.
 	// Kernels before 6.16 do not say.
 	counts map[string]uint32
+	// anew says that the table is yet to be taken over.
+	anew bool
 }
 
 func (r *reader) read() error {
-	there, dormant, err := r.table()
+	there, anew, err := r.table()
 	if err != nil || !there {
 		return err
 	}
-	if err := r.chains(dormant); err != nil {
+	if err := r.chains(anew); err != nil {
 		return err
 	}
 	if err := r.rules(); err != nil {
@@ -94,23 +125,11 @@ func (r *reader) read() error {
 	return nil
 }
 
-// table asks whether our table is there, and whether somebody put it to sleep.
-func (r *reader) table() (there, dormant bool, err error) {
-	err = r.conn.Get(message(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
-		e.String(unix.NFTA_TABLE_NAME, Table)
-	}, func(m nfnetlink.Message) error {
-		there = true
-		for a := nfnetlink.Attributes(m.Attributes()); a.Next(); {
-			if a.Type() == unix.NFTA_TABLE_FLAGS {
-				dormant = a.Uint32()&nftTableDormant != 0
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return false, false, nil
-	}
-	return there, dormant, err
+// table asks whether our table is there, and whether it is to be made anew:
+// somebody put it to sleep, or it is to have another owner.
+func (r *reader) table() (there, anew bool, err error) {
+	there, flags, err := tableFlags(r.conn)
+	return there, flags&nftTableDormant != 0 || r.anew, err
 }
 
 func message(msg int) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | uint16(msg) }
@@ -126,15 +145,15 @@ func (r *reader) dump(msg int, tableAttribute uint16, more func(*nfnetlink.Encod
 	}, func(m nfnetlink.Message) error { return each(m.Attributes()) })
 }
 
-// chains reads the chains. Those of a table that sleeps are not attached,
-// whatever the kernel tells of them.
-func (r *reader) chains(dormant bool) error {
+// chains reads the chains. Those of a table that is to be made anew are none
+// that could stay, whatever the kernel tells of them.
+func (r *reader) chains(anew bool) error {
 	return r.dump(unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE, nil, func(p []byte) error {
 		table, name, attributes := parseChain(p)
 		if table != Table {
 			return nil
 		}
-		if dormant && attributes != "" {
+		if anew && attributes != "" {
 			attributes += foreignMark
 		}
 		r.snapshot.Chains = append(r.snapshot.Chains, plan.Chain{Name: name, Attributes: attributes})

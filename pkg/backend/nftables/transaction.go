@@ -23,6 +23,10 @@ type transaction struct {
 	batch   nfnetlink.Batch
 	changes *plan.Changes
 	subject []subject
+	// flags are what the table has from its beginning; counted is what it
+	// counted before it was made anew.
+	flags   uint32
+	counted *plan.Snapshot
 }
 
 // subject is what a message is about. For a message with elements, side and
@@ -37,19 +41,24 @@ type subject struct {
 	first    int
 }
 
-func newTransaction(c *plan.Changes) *transaction {
+func newTransaction(c *plan.Changes, o ownership) *transaction {
 	t := &transaction{changes: c}
+	anew := o.anew || asleep(c.From)
+	if !anew {
+		t.flags = o.flags
+	}
 	t.table(unix.NFT_MSG_NEWTABLE)
-	if c.To.Empty() || asleep(c.From) {
+	if c.To.Empty() || anew {
 		t.table(unix.NFT_MSG_DELTABLE)
 	}
 	if c.To.Empty() {
 		return t
 	}
-	if asleep(c.From) {
+	if anew {
 		// The kernel takes no new base chains for a table that it wakes up.
+		t.flags = o.flags
 		t.table(unix.NFT_MSG_NEWTABLE)
-		t.changes = plan.Diff(&plan.Snapshot{}, c.To)
+		t.changes, t.counted = plan.Diff(&plan.Snapshot{}, c.To), c.From
 	}
 	chains := t.withUsers()
 	t.emptied(chains)
@@ -72,8 +81,10 @@ func (t *transaction) table(msg int) {
 	}
 	t.begin("table "+Table, ruleset.Origin{}, msg, flags)
 	t.batch.String(unix.NFTA_TABLE_NAME, Table)
-	if msg == unix.NFT_MSG_NEWTABLE {
-		t.batch.Uint32(unix.NFTA_TABLE_FLAGS, 0)
+	// Without flags those of a table that is there stay, which may be what an
+	// owner has left behind.
+	if msg == unix.NFT_MSG_NEWTABLE && t.flags != 0 {
+		t.batch.Uint32(unix.NFTA_TABLE_FLAGS, t.flags)
 	}
 }
 
@@ -234,11 +245,45 @@ func (t *transaction) counter(c plan.Counter, msg int, flags uint16) {
 	t.batch.String(unix.NFTA_OBJ_NAME, c.Name)
 	t.batch.Uint32(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER)
 	if msg == unix.NFT_MSG_NEWOBJ {
-		t.batch.Close(t.batch.Open(unix.NFTA_OBJ_DATA))
+		data := t.batch.Open(unix.NFTA_OBJ_DATA)
+		if before, found := t.countedBy(c.Name); found {
+			t.batch.Uint64(unix.NFTA_COUNTER_BYTES, before.Bytes)
+			t.batch.Uint64(unix.NFTA_COUNTER_PACKETS, before.Packets)
+		}
+		t.batch.Close(data)
 		if c.Origin.Entry != "" {
 			t.batch.Bytes(nftaObjUserdata, appendComment(nil, commentRule, c.Origin.Entry))
 		}
 	}
+}
+
+// countedBy gives what a counter had counted in a table that is made anew.
+func (t *transaction) countedBy(name string) (plan.Counter, bool) {
+	if t.counted == nil {
+		return plan.Counter{}, false
+	}
+	i := slices.IndexFunc(t.counted.Counters, func(c plan.Counter) bool { return c.Name == name })
+	if i < 0 {
+		return plan.Counter{}, false
+	}
+	return t.counted.Counters[i], true
+}
+
+// before gives the set of which the counters go on: the one that this takes the
+// place of.
+func (t *transaction) before(s plan.SetChange) *plan.Set {
+	switch {
+	case s.Kind == plan.Replace:
+		return t.changes.From.Sets[s.From]
+	case t.counted == nil:
+		return nil
+	}
+	name := t.changes.To.Sets[s.To].Name
+	i := slices.IndexFunc(t.counted.Sets, func(old *plan.Set) bool { return old.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return t.counted.Sets[i]
 }
 
 // filled puts elements into sets and rules into chains.
@@ -255,10 +300,8 @@ func (t *transaction) filled(chains []plan.ChainChange) {
 		}
 		// The counters of a set that is made anew go on.
 		var counted *plan.Elements
-		if s.Kind == plan.Replace {
-			if old := t.changes.From.Sets[s.From]; old.Elements.KeyLen == set.Elements.KeyLen {
-				counted = &old.Elements
-			}
+		if old := t.before(*s); old != nil && old.Elements.KeyLen == set.Elements.KeyLen {
+			counted = &old.Elements
 		}
 		// Exclusively, or an element that is there twice would be taken.
 		t.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, t.changes.To, set, added, counted)
