@@ -30,6 +30,7 @@ var table = []row{
 	{"5", "cmd/ipmasq", []string{
 		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
+	{"4", "pkg/daemon", []string{"pkg/backend", "pkg/engine", "pkg/link", "pkg/policy", "pkg/state"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/guard", []string{"pkg/engine"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/metrics", []string{"pkg/engine"}, []string{"prometheus/client_golang", "prometheus/common"}},
 	{"4", "pkg/top", []string{"pkg/conntrack", "pkg/flows"}, []string{"gdamore/tcell/v3"}},
