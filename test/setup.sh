@@ -20,6 +20,7 @@ else
 	need ps procps
 	need curl curl
 	need vsftpd vsftpd
+	need systemd-analyze systemd
 fi
 [ -n "$missing" ] || exit 0
 

@@ -28,7 +28,7 @@ func (p *program) check(c *cli.Context) error {
 		return err
 	}
 	d := checkDocument{FormatVersion: formatVersion, Mistakes: []mistakeDocument{}, Warnings: []mistakeDocument{}}
-	pol, err := p.load(c)
+	pol, err := p.loadToShow(c)
 	if err == nil {
 		var r *compile.Result
 		if r, err = p.compile(pol, compile.Facts{}); err == nil {

@@ -56,6 +56,8 @@ func argumentWords(app *cli.App, c *cli.Command) string {
 // valueWords are what a flag of a command may be set to.
 func valueWords(c *cli.Command, flag string) string {
 	switch fullName(c) + " --" + flag {
+	case "status --output":
+		return "table json yaml prometheus"
 	case "connections list --output":
 		return "table wide json yaml"
 	case "connections watch --output":

@@ -161,27 +161,47 @@ func TestKilledAtAnyTime(t *testing.T) {
 	t.Logf("%d runs, IPMASQ_TEST_SEED=%d", runs, seed)
 	v := newVictim(t)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for _, way := range []struct{ name, from, to string }{
-		{"first apply", "", crashA}, {"another policy", crashA, crashB}, {"delete", crashB, ""},
-	} {
+	ways := []struct {
+		name, from, to string
+		args           []string
+	}{
+		{"first apply", "", crashA, []string{"apply", v.files[crashA]}},
+		{"another policy", crashA, crashB, []string{"apply", v.files[crashB]}},
+		{"delete", crashB, "", []string{"delete"}},
+		{"rollback", crashB, crashA, []string{"rollback"}},
+		{"rollback to nothing", crashA, "", []string{"rollback"}},
+		{"first to be confirmed", "", crashA, []string{"apply", "--confirm", "1s", v.files[crashA]}},
+		{"another to be confirmed", crashA, crashB, []string{"apply", "--confirm", "1s", v.files[crashB]}},
+	}
+	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			v.t = t
-			args := []string{"delete"}
-			if way.to != "" {
-				args = []string{"apply", v.files[way.to]}
+			args := way.args
+			start := func() {
+				v.start(way.from)
+				if way.name == "rollback" {
+					v.delete()
+					v.apply(crashA)
+					v.apply(crashB)
+				}
 			}
 			// As long as it takes on this machine, now.
 			var whole time.Duration
 			for range 3 {
-				v.start(way.from)
+				start()
 				whole = max(whole, v.run(0, args...))
 			}
 			ends := map[string]int{}
-			for range runs / 3 {
-				v.start(way.from)
+			for range (runs + len(ways) - 1) / len(ways) {
+				start()
 				after := time.Duration(random.Int64N(int64(whole))) + 1
 				v.run(after, args...)
-				ends[v.judge(way.from, way.to, fmt.Sprintf("killed after %v of %v", after, whole))]++
+				when := fmt.Sprintf("killed after %v of %v", after, whole)
+				end := v.judge(way.from, way.to, when)
+				ends[end]++
+				if slices.Contains(args, "--confirm") {
+					v.judgeWindow(way.from, end == "done", when)
+				}
 				v.apply(crashB)
 				if v.look() != v.looks[crashB] {
 					t.Errorf("killed after %v: the next apply does not lead to its policy", after)
@@ -205,6 +225,31 @@ func (v *victim) start(text string) {
 	if text != "" {
 		v.apply(text)
 	}
+}
+
+// judgeWindow sees to it that what nobody confirmed goes back, whatever became
+// of the apply.
+func (v *victim) judgeWindow(from string, done bool, when string) {
+	v.t.Helper()
+	s, err := v.engine.State.Load()
+	switch {
+	case err != nil:
+		v.t.Fatalf("%s: %v", when, err)
+	case s.Unconfirmed == nil && done:
+		v.t.Errorf("%s: the policy is in force, and nothing says that it is not confirmed", when)
+	case s.Unconfirmed != nil && !until(func() bool { s, err := v.engine.State.Load(); return err == nil && s.Unconfirmed == nil }):
+		v.t.Fatalf("%s: it does not go back by itself", when)
+	}
+	if v.look() != v.looks[from] {
+		v.t.Errorf("%s: what was before is not in force again", when)
+	}
+	if from == "" && v.host.GetSysctl("net.ipv4.ip_forward") != "0" {
+		v.t.Errorf("%s: the host still forwards", when)
+	}
+	if now := v.host.GetSysctl("net.ipv6.conf.all.forwarding"); now != "0" { // only the second policy needs it
+		v.t.Errorf("%s: the host still forwards IPv6", when)
+	}
+	v.noGuards()
 }
 
 func (v *victim) judge(from, to, when string) string {

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
@@ -76,6 +79,8 @@ func (p *program) report(err error) int {
 	var cap lacking
 	var way advised
 	var path *fs.PathError
+	var writable *untrusted
+	var old outdated
 	switch {
 	case err == nil:
 		return exitDone
@@ -90,8 +95,14 @@ func (p *program) report(err error) int {
 		return exitUsage
 	}
 	p.errorf("%v", err)
-	if errors.As(err, &way) {
+	p.hintUnconfirmed(err)
+	switch {
+	case errors.As(err, &way):
 		p.hintf("%s", way.hint)
+	case errors.As(err, &writable):
+		p.hintf("%s", writable.hint())
+	case errors.As(err, &old):
+		old.explain(p)
 	}
 	switch {
 	case !errors.Is(err, fs.ErrPermission) || errors.As(err, &file):
@@ -99,10 +110,23 @@ func (p *program) report(err error) int {
 	case errors.Is(err, sysctl.ErrReadOnly): // it says what to do
 	case errors.As(err, &cap):
 		p.hintf("%s", cap.hint)
+	case errors.Is(err, syscall.EACCES) && hasNetAdmin():
+		p.hintf("the capability CAP_NET_ADMIN is there, and the file is another user's: run it as that user, give the file to this one, or keep the state elsewhere with --state-dir")
 	case errors.As(err, &path) && !strings.HasPrefix(path.Path, "/proc/"):
 		p.hintf("the capability CAP_DAC_OVERRIDE is needed to use what another user keeps there: run it as root, or with sudo")
 	default:
 		p.hintf("the capability CAP_NET_ADMIN is needed in the network namespace that ipmasq works on: run it as root, or with sudo")
 	}
 	return exitNotPermitted
+}
+
+// hasNetAdmin says whether the process has the capability, wherever that may
+// count: then it is not what is missing to open a file.
+func hasNetAdmin() bool {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(status), "\nCapEff:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	caps, err := strconv.ParseUint(line, 16, 64)
+	const netAdmin = 12 // capability.h
+	return err == nil && caps&(1<<netAdmin) != 0
 }

@@ -69,6 +69,7 @@ func (p *program) quietHost(c *cli.Context) (e *engine.Engine, closeHost func(),
 		ns.Close()
 		return nil, nil, err
 	}
+	e.By = p.by()
 	e.Waiting = func(holder string) { p.hintf("waiting for another ipmasq to finish: %s", holder) }
 	return e, func() { ns.Close() }, nil
 }

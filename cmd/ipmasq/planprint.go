@@ -73,6 +73,8 @@ type planDocument struct {
 	Sysctls       []sysctlDocument  `json:"sysctls"`
 	Routing       []routingDocument `json:"routing"`
 	Warnings      []mistakeDocument `json:"warnings"`
+	// Unconfirmed is there where apply has left a policy to be confirmed.
+	Unconfirmed *unconfirmedDocument `json:"unconfirmed,omitempty"`
 	cutDocument
 }
 
@@ -101,7 +103,7 @@ func planJSON(pl *engine.Plan) planDocument {
 	return planDocument{
 		FormatVersion: formatVersion, Different: !pl.Empty() || pl.Cut.Total > 0, Summary: pl.Rules.Summary(),
 		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls), Routing: routingJSON(pl.Routing),
-		Warnings: warnings, cutDocument: cutJSON(pl.Cut),
+		Warnings: warnings, Unconfirmed: unconfirmedJSON(pl.Unconfirmed), cutDocument: cutJSON(pl.Cut),
 	}
 }
 

@@ -17,8 +17,9 @@ const (
 	defaultFolder = "/etc/ipmasq/policy.d"
 )
 
-// load reads the policy that the arguments name.
-func (p *program) load(c *cli.Context) (*policy.Policy, error) {
+// read reads the policy that the arguments name, whoever can write it: load and
+// loadToShow look at that.
+func (p *program) read(c *cli.Context) (*policy.Policy, error) {
 	paths := c.Args().Slice()
 	if len(paths) == 0 {
 		if _, err := os.Stat(defaultFile); err == nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/ipmasq/ipmasq/pkg/guard"
 	"github.com/urfave/cli/v2"
 )
 
@@ -14,7 +15,8 @@ type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	terminal       bool // stdout is one
+	terminal       bool     // stdout is one
+	args           []string // as they were given
 }
 
 func (p *program) errorf(format string, args ...any) {
@@ -34,6 +36,7 @@ func (p *program) run(args []string) int {
 	p.terminal = isTerminal(p.stdout)
 	answer := &answer{Writer: p.stdout}
 	p.stdout = answer
+	p.args = args
 	app := p.app()
 	args, err := arrange(app, args)
 	if err == nil {
@@ -78,12 +81,15 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
-			p.checkCommand(), p.renderCommand(), p.planCommand(), p.applyCommand(), p.statusCommand(),
-			p.connectionsCommand(), p.deleteCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
+			p.checkCommand(), p.renderCommand(), p.planCommand(), p.applyCommand(), p.runCommand(), p.statusCommand(),
+			p.confirmCommand(), p.rollbackCommand(), p.historyCommand(), p.connectionsCommand(), p.deleteCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
 		},
 		Action: func(*cli.Context) error {
 			return usagef("no command is given; ipmasq help lists them")
 		},
+	}
+	if len(p.args) > 0 && p.args[0] == guard.Command { // nobody is told of it
+		app.Commands = append(app.Commands, p.guardCommand())
 	}
 	ours(app.Commands, "")
 	return app

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/ipmasq/ipmasq/pkg/link"
@@ -42,21 +43,73 @@ func inNetNS() {
 
 // withoutCapabilities is nocaps: root's, too, come from the bounding set.
 func withoutCapabilities() {
+	keepOnly(0)
+	failed(become(os.Args[1:]))
+}
+
+// withNetAdmin is netadmin.
+func withNetAdmin() {
+	keepOnly(netAdmin)
+	failed(become(os.Args[1:]))
+}
+
+const (
+	netAdmin = 1 << unix.CAP_NET_ADMIN
+	stranger = 12345
+)
+
+// asUser is user. Where the program is may be no place for that user.
+func asUser() {
+	runtime.LockOSThread()
+	err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	for _, call := range [][4]uintptr{{unix.SYS_SETGROUPS, 0, 0, 0}, {unix.SYS_SETRESGID, stranger, stranger, stranger}, {unix.SYS_SETRESUID, stranger, stranger, stranger}} {
+		// Of this thread alone: it is the one that becomes the program.
+		if _, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3]); errno != 0 && err == nil {
+			err = errno
+		}
+	}
+	if err == nil {
+		err = setCaps(netAdmin)
+	}
+	if err == nil {
+		err = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_ADMIN, 0, 0)
+	}
+	if err == nil {
+		err = syscall.Exec("/proc/self/exe", append([]string{"ipmasq"}, os.Args[1:]...), os.Environ())
+	}
+	failed(err)
+}
+
+// haveUsers says whether there are other users than root, as there are not in
+// the user namespace that an ordinary user makes.
+func haveUsers() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(ids)), " ") == "0 0 4294967295"
+}
+
+// keepOnly gives up all capabilities but these, for good, for the thread.
+func keepOnly(caps uint32) {
 	runtime.LockOSThread()
 	for c := range uintptr(64) {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
 			break // the last that this kernel knows is behind us
 		}
+		if c < 32 && caps&(1<<c) != 0 {
+			continue
+		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			failed(err)
 		}
 	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
+	if err := setCaps(caps); err != nil {
 		failed(err)
 	}
-	failed(become(os.Args[1:]))
+}
+
+func setCaps(caps uint32) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{{Effective: caps, Permitted: caps, Inheritable: caps}}
+	return unix.Capset(&header, &data[0])
 }
 
 // withEtc is withetc: /etc is not writable in a user namespace, but mounts are

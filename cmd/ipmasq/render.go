@@ -33,7 +33,7 @@ func (p *program) renderCommand() *cli.Command {
 			default:
 				return usagef("no such format: %s; there are nft and json", format)
 			}
-			pol, err := p.load(c)
+			pol, err := p.loadToShow(c)
 			if err != nil {
 				return err
 			}

@@ -22,11 +22,13 @@ import (
 
 // programs are what scripts can run besides what is on PATH.
 var programs = map[string]func(){
-	"ipmasq":  main,
-	"gw":      inNetNS,
-	"nocaps":  withoutCapabilities,
-	"withetc": withEtc,
-	"tty":     onTerminal,
+	"ipmasq":   main,
+	"netadmin": withNetAdmin,
+	"user":     asUser,
+	"gw":       inNetNS,
+	"nocaps":   withoutCapabilities,
+	"withetc":  withEtc,
+	"tty":      onTerminal,
 }
 
 func TestMain(m *testing.M) {
@@ -46,10 +48,15 @@ func TestMain(m *testing.M) {
 //	gateway                  make a host with eth0 and eth1, in $NETNS, and $STATE_DIRECTORY
 //	gw PROGRAM ARG...        run a program on that host
 //	nocaps PROGRAM ARG...    run a program without any capability
+//	netadmin PROGRAM ARG...  run a program as root with CAP_NET_ADMIN and nothing else
+//	user ARG...              run ipmasq as user 12345, with CAP_NET_ADMIN and nothing else
 //	withetc DIR PROGRAM ...  run a program that sees DIR as /etc/ipmasq
 //	tty PROGRAM ARG...       run a program whose standard output is a terminal
 //	generation NAME          set $NAME to the number of the kernel's ruleset
 //	json PATH WANT           compare a value in the last answer; keys lists an object's
+//	guards N                 N processes guard the policy that waits, now or soon
+//	other-boot               the state is of the boot before
+//	await-confirmed          wait until no policy waits to be confirmed
 //	many N FILE              write a policy with N port forwards
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -57,13 +64,20 @@ func TestScripts(t *testing.T) {
 		WorkdirRoot:         t.TempDir(), // testscript forgets its own where -run leaves scripts out
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Condition: func(name string) (bool, error) {
+			if name != "users" {
+				return false, fmt.Errorf("no such condition")
+			}
+			return haveUsers(), nil
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Values["t"] = env.T()
 			env.Setenv("STATE_DIRECTORY", filepath.Join(env.WorkDir, "state"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": scriptCode, "gateway": scriptGateway, "generation": scriptGeneration, "json": scriptJSON, "many": scriptMany,
+			"await-confirmed": scriptAwaitConfirmed, "code": scriptCode, "gateway": scriptGateway, "guards": scriptGuards,
+			"generation": scriptGeneration, "json": scriptJSON, "many": scriptMany, "other-boot": scriptOtherBoot,
 		},
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/metrics"
 	"github.com/urfave/cli/v2"
 )
 
@@ -18,12 +19,12 @@ func (p *program) statusCommand() *cli.Command {
 		Description: "Reads the kernel: forwarding, uplinks and their addresses now, the entries with what the kernel counted for " +
 			"them and the flows that are open, and how all this differs from the policy that was applied last. The kernel does not " +
 			"count flows by entry: where there are many, that is done with --flows alone. Exit code 0: no drift; 2: drift.",
-		Flags: hostFlags(&cli.BoolFlag{Name: "flows", Usage: "count the open flows of each entry, however many there are"}, outputFlag(), noColorFlag()),
+		Flags: hostFlags(&cli.BoolFlag{Name: "flows", Usage: "count the open flows of each entry, however many there are"}, statusOutputFlag(), noColorFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			if err := checkOutput(c); err != nil {
+			if err := checkStatusOutput(c); err != nil {
 				return err
 			}
 			e, closeHost, err := p.host(c)
@@ -38,8 +39,18 @@ func (p *program) statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.output(c, func() any { return statusJSON(s) }, func(w io.Writer) { p.printStatus(c, w, s) }); err != nil {
+			if c.String("output") == prometheusFormat {
+				err = metrics.Write(p.stdout, s, metricsBuild())
+			} else {
+				d := p.runningDaemon(c)
+				err = p.output(c, func() any { return withDaemon(statusJSON(s), d) }, func(w io.Writer) { printDaemon(w, d); p.printStatus(c, w, s) })
+				p.warnWithheld(d)
+			}
+			if err != nil {
 				return err
+			}
+			if u := s.Unconfirmed; u != nil && (u.Left <= 0 || !u.Guarded) {
+				p.warnf("%s", unconfirmedText(u))
 			}
 			for _, w := range s.Warnings {
 				p.warnf("%s: %s", w.About, w.Message)
@@ -74,6 +85,12 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		fmt.Fprintf(w, "policy      %s, applied %s (%s)\n", strings.Join(s.Files, ", "), s.Applied.UTC().Format("2006-01-02 15:04:05 MST"), s.Digest[:12])
 	} else {
 		fmt.Fprintf(w, "policy      none was applied\n")
+	}
+	if s.Unconfirmed != nil {
+		fmt.Fprintf(w, "%s\n", p.colour(c, "33", "unconfirmed "+unconfirmedText(s.Unconfirmed)))
+	}
+	if s.Lapsed != "" {
+		fmt.Fprintf(w, "%s\n", p.colour(c, "33", fmt.Sprintf("unconfirmed the policy %s was not confirmed when the machine stopped, and is not applied at boot", s.Lapsed[:12])))
 	}
 	fmt.Fprintf(w, "forwarding  IPv4 %s, IPv6 %s\n", onOff(s.Forwarding.IPv4), onOff(s.Forwarding.IPv6))
 	for _, u := range s.Uplinks {

@@ -8,6 +8,7 @@ import (
 
 type statusDocument struct {
 	FormatVersion int                `json:"format_version"`
+	Daemon        *daemonDocument    `json:"daemon,omitempty"`
 	Backend       string             `json:"backend"`
 	InForce       bool               `json:"in_force"`
 	Policy        *appliedDocument   `json:"policy"`
@@ -22,6 +23,10 @@ type statusDocument struct {
 	RoutingDrift  []routingDocument  `json:"routing_drift"`
 	Problem       string             `json:"routing_problem,omitempty"`
 	Drifted       bool               `json:"drifted"`
+	// Unconfirmed waits to be confirmed; Lapsed is the digest of what was not when
+	// the machine stopped.
+	Unconfirmed *unconfirmedDocument `json:"unconfirmed,omitempty"`
+	Lapsed      string               `json:"lapsed,omitempty"`
 }
 
 type appliedDocument struct {
@@ -99,6 +104,7 @@ func statusJSON(s *engine.Status) statusDocument {
 		Uplinks: []uplinkDocument{}, Entries: []counterDocument{}, Drift: []entryDocument{},
 		FlowsCounted: s.FlowsCounted, Warnings: []fillDocument{},
 		SysctlDrift: sysctlsJSON(s.SysctlDrift), Drifted: s.Drifted(),
+		Unconfirmed: unconfirmedJSON(s.Unconfirmed), Lapsed: s.Lapsed,
 		RoutingDrift: routingJSON(s.RoutingDrift), Problem: messageOf(s.RoutingProblem),
 	}
 	if s.Digest != "" {

@@ -2,6 +2,8 @@ package examples_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -82,7 +84,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		if heading == "status" {
 			page += section(t, commandsPage, "### plan and apply")
 		}
-		if heading == "delete" {
+		if heading == "delete" || heading == "rollback" {
 			page += section(t, commandsPage, "### plan and apply")
 		}
 		var data any
@@ -101,6 +103,15 @@ func TestJSONIsDocumented(t *testing.T) {
 	gateway.Sysctl("net.ipv4.ip_forward", "0")
 	check("status", c.run(t, 2, "status", "-o", "json"))
 	c.run(t, 0, "apply", path)
+	none := filepath.Join(t.TempDir(), "none.yaml")
+	if err := os.WriteFile(none, []byte("version: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("plan and apply", c.run(t, 0, "apply", "--confirm", "1h", "-o", "json", none))
+	check("status", c.run(t, 0, "status", "-o", "json"))
+	check("confirm", c.run(t, 0, "confirm", "-o", "json"))
+	check("history", c.run(t, 0, "history", "-o", "json"))
+	check("rollback", c.run(t, 0, "rollback", "--dry-run", "-o", "json"))
 	check("render --format json", c.run(t, 0, "render", "--format", "json", path))
 	check("delete", c.run(t, 0, "delete", "-o", "json"))
 	check("version", c.run(t, 0, "version", "-o", "json"))

@@ -49,7 +49,7 @@ func (c *cli) run(t *testing.T, code int, args ...string) string {
 func (c *cli) feed(t *testing.T, stdin string, code int, args ...string) string {
 	t.Helper()
 	switch args[0] {
-	case "plan", "apply", "status", "delete":
+	case "plan", "apply", "status", "delete", "confirm", "rollback", "history":
 		args = append(args, "--state-dir", c.state)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -28,7 +28,7 @@ type row struct {
 // not higher. A permission that is not used is taken away.
 var table = []row{
 	{"5", "cmd/ipmasq", []string{
-		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/link", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
+		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/daemon", "pkg/engine", "pkg/flows", "pkg/guard", "pkg/link", "pkg/metrics", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
 	{"4", "pkg/daemon", []string{"pkg/backend", "pkg/engine", "pkg/link", "pkg/policy", "pkg/state"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/guard", []string{"pkg/engine"}, []string{"golang.org/x/sys"}},

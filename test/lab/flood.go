@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 const (
 	floodBatch = 32
 	floodTick  = 200 * time.Microsecond
-	floodLimit = 2 * time.Minute
+	floodLimit = 10 * time.Minute
 )
 
 // Load is a flood in progress.
@@ -28,7 +29,7 @@ type Load struct {
 }
 
 // Flood sends the same packet again and again at a rate in packets a second, evenly, until ctx ends, and returns
-// how many were sent. What one CPU cannot send is not caught up later. It ends after two minutes at the latest.
+// how many were sent. What one CPU cannot send is not caught up later. It ends after ten minutes at the latest.
 func (h *Host) Flood(ctx context.Context, name string, packet []byte, rate int) (int64, error) {
 	h.lab.t.Helper()
 	load := h.StartFlood(ctx, name, packet, rate)
@@ -38,6 +39,13 @@ func (h *Host) Flood(ctx context.Context, name string, packet []byte, rate int) 
 
 // StartFlood is [Host.Flood] in the background. The next hop is resolved before it returns.
 func (h *Host) StartFlood(ctx context.Context, name string, packet []byte, rate int) *Load {
+	h.lab.t.Helper()
+	return h.StartSeries(ctx, name, packet, rate, nil)
+}
+
+// StartSeries is [Host.StartFlood] of packets that differ: write changes a copy of the packet into the one of number
+// n, the first being 0. It does not see the packet's checksums put right.
+func (h *Host) StartSeries(ctx context.Context, name string, packet []byte, rate int, write func(packet []byte, n int64)) *Load {
 	h.lab.t.Helper()
 	if rate <= 0 {
 		h.must(fmt.Errorf("flood at %d packets a second", rate))
@@ -51,7 +59,7 @@ func (h *Host) StartFlood(ctx context.Context, name string, packet []byte, rate 
 	h.lab.track(load)
 	go func() {
 		defer close(load.done)
-		load.err = load.run(ctx, fd, to, packet, rate)
+		load.err = load.run(ctx, fd, to, series{packet, write}, rate)
 	}()
 	return load
 }
@@ -80,20 +88,32 @@ type mmsghdr struct {
 	_      [unsafe.Sizeof(uintptr(0)) - 4]byte
 }
 
-func (l *Load) run(ctx context.Context, fd int, to *unix.SockaddrLinklayer, packet []byte, rate int) error {
+// series is a packet and what makes each of its copies differ, if anything.
+type series struct {
+	packet []byte
+	write  func(packet []byte, n int64)
+}
+
+func (l *Load) run(ctx context.Context, fd int, to *unix.SockaddrLinklayer, packets series, rate int) error {
 	// Sleeping in the kernel is exact to some 50 µs; the Go runtime's timers may be a millisecond late.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	name := unix.RawSockaddrLinklayer{
 		Family: unix.AF_PACKET, Protocol: to.Protocol, Ifindex: int32(to.Ifindex), Halen: to.Halen, Addr: to.Addr,
 	}
-	vector := unix.Iovec{Base: &packet[0]}
-	vector.SetLen(len(packet))
+	var copies [floodBatch][]byte
+	var vectors [floodBatch]unix.Iovec
 	var batch [floodBatch]mmsghdr
 	for i := range batch {
+		copies[i] = packets.packet
+		if packets.write != nil {
+			copies[i] = bytes.Clone(packets.packet)
+		}
+		vectors[i].Base = &copies[i][0]
+		vectors[i].SetLen(len(copies[i]))
 		header := &batch[i].header
 		header.Name, header.Namelen = (*byte)(unsafe.Pointer(&name)), uint32(unsafe.Sizeof(name))
-		header.Iov = &vector
+		header.Iov = &vectors[i]
 		header.SetIovlen(1)
 	}
 	start, skipped := time.Now(), int64(0)
@@ -112,13 +132,18 @@ func (l *Load) run(ctx context.Context, fd int, to *unix.SockaddrLinklayer, pack
 			due -= late
 		}
 		n := min(due, floodBatch)
+		for i := range n {
+			if packets.write != nil {
+				packets.write(copies[i], l.sent.Load()+i)
+			}
+		}
 		sent, err := sendBatch(fd, batch[:n])
 		l.sent.Add(int64(sent))
 		if err != nil {
 			return err
 		}
 	}
-	runtime.KeepAlive(packet)
+	runtime.KeepAlive(copies)
 	return nil
 }
 

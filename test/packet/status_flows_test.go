@@ -337,22 +337,27 @@ masquerade:
 			t.Fatal(err)
 		}
 	}
-	fill(0, 20000)
-	if s := g.status(t); !s.FlowsCounted || *s.entry(t, "masquerade nat").Open != 20000 {
-		t.Errorf("20000 flows: counted: %v", s.FlowsCounted)
+	fill(0, 5000)
+	if s := g.status(t); !s.FlowsCounted || *s.entry(t, "masquerade nat").Open != 5000 {
+		t.Errorf("5000 flows: counted: %v", s.FlowsCounted)
 	}
-	fill(20000, 20001)
+	fill(5000, 5001)
 	s := g.status(t)
 	pool := s.entry(t, "snat pool")
-	if s.FlowsCounted || s.Conntrack.Count != 20001 || pool.Open != nil || pool.Limit.Used != nil || pool.Pool.InUse != nil || *pool.Limit.Total != 9 {
-		t.Errorf("20001 flows: counted: %v, %d of all, %+v", s.FlowsCounted, s.Conntrack.Count, pool)
+	if s.FlowsCounted || s.Conntrack.Count != 5001 || pool.Open != nil || pool.Limit.Used != nil || pool.Pool.InUse != nil || *pool.Limit.Total != 9 {
+		t.Errorf("5001 flows: counted: %v, %d of all, %+v", s.FlowsCounted, s.Conntrack.Count, pool)
+	}
+	series, d := g.scrape(t, 0)
+	agree(t, series, d)
+	if _, told := series[`ipmasq_entry_open_flows{entry="nat",section="masquerade"}`]; told || series["ipmasq_flows_counted{}"] != 0 || series["ipmasq_conntrack_entries{}"] != 5001 {
+		t.Errorf("5001 flows, as metrics: %v", series)
 	}
 	s = g.status(t, "--flows")
 	pool = s.entry(t, "snat pool")
 	if !s.FlowsCounted || *pool.Open != 0 || *pool.Limit.Used != 0 || *pool.Pool.InUse != 0 {
-		t.Errorf("20001 flows, with --flows: counted: %v, %+v", s.FlowsCounted, pool)
+		t.Errorf("5001 flows, with --flows: counted: %v, %+v", s.FlowsCounted, pool)
 	}
-	sameCounts(t, "with --flows", s.open(t), map[string]uint64{"masquerade nat": 20001})
+	sameCounts(t, "with --flows", s.open(t), map[string]uint64{"masquerade nat": 5001})
 	g.GW.Run(t, "conntrack", "-F")
 	g.delete(t)
 }
