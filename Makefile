@@ -10,10 +10,13 @@ GO_TEST := go test -count=1 -timeout=10m
 # What test-vm fetches once and keeps: 850 MB.
 VM_CACHE := $(or $(IPMASQ_VM),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-vm)
 
-.PHONY: help build test test-vm setup lint demo bench golden cover clean
+# What reliability fetches once and keeps: 25 MB.
+PEERS_CACHE := $(or $(IPMASQ_PEERS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-peers)
+
+.PHONY: help build test test-vm setup lint demo bench reliability soak golden cover clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
 
 build: ## build bin/ipmasq
 	go build -buildvcs=$(VCS) -o bin/ipmasq ./cmd/ipmasq
@@ -38,6 +41,13 @@ demo: build ## show what ipmasq does, in throw-away namespaces; no root needed
 
 bench: build ## measure, and compare with other tools
 	go run ./test/bench
+
+reliability: setup build ## measure what a reload costs the traffic, by ipmasq and by other tools
+	@sh test/reliability/fetch.sh "$(PEERS_CACHE)"
+	IPMASQ_PROGRAM=bin/ipmasq IPMASQ_PEERS="$(PEERS_CACHE)" go run ./test/reliability
+
+soak: ## worry the daemon for twenty minutes, in throw-away namespaces
+	IPMASQ_SOAK=20m go test -count=1 -timeout=30m -run TestRunSoak -v ./test/packet
 
 golden: ## write the golden files anew; look at the difference before you commit it
 	@packages=$$(grep -lr 'flag.Bool("update"' --include=*_test.go . | xargs -r -n1 dirname | sort -u); \

@@ -6,9 +6,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
 	"github.com/ipmasq/ipmasq/test/flood"
+	"github.com/ipmasq/ipmasq/test/lab"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +44,7 @@ func (b *bench) flows() {
 		}
 	}
 	fill(0, n)
-	var list, listed, stream, filtered, ours, count, status, statusCPU, statusFlows, cut, killed sample
+	var floor, list, listed, stream, filtered, ours, count, status, statusCPU, statusFlows, cut, killed sample
 	var listMemory, streamMemory, statusMemory, flowsMemory float64
 	connections := func(args ...string) (wall, memory float64) {
 		wall, memory, _ = b.run(h, append([]string{b.ipmasq, "connections", args[0], "--state-dir", b.stateDir(h)}, args[1:]...)...)
@@ -52,6 +55,7 @@ func (b *bench) flows() {
 		list, listMemory = append(list, wall), max(listMemory, memory)
 		wall, _, _ = b.run(h, "conntrack", "-L", "-o", "extended")
 		listed = append(listed, wall)
+		floor = append(floor, b.dumped(h))
 		wall, memory = connections("list", "-o", "json", "--stream")
 		stream, streamMemory = append(stream, wall), max(streamMemory, memory)
 
@@ -88,12 +92,40 @@ func (b *bench) flows() {
 	mb := func(v float64) string { return fmt.Sprintf("%.0f MB", v) }
 	t.row("list all, as JSON", ms(list.median()), ms(stream.median()), target(stream.over(list), 0.5), fmt.Sprintf("%s (%s), target 32 MB", mb(streamMemory), mb(listMemory)))
 	t.row("the same, beside -o extended", ms(listed.median()), "", fmt.Sprintf("x%.2f", stream.over(listed)))
+	t.row("the same, beside the kernel's own work", ms(floor.median()), "", fmt.Sprintf("x%.2f", stream.over(floor)))
 	t.row("list 1000 by source", ms(filtered.median()), ms(ours.median()), target(ours.over(filtered), 0.2))
 	t.row(fmt.Sprintf("cut %d by source", many), ms(cut.median()), ms(killed.median()), target(killed.over(cut), 0.2))
 	t.row("status, beside -C", ms(count.median()), ms(status.median()), bound(status.median(), 50)+", CPU "+ms(statusCPU.median()), mb(statusMemory))
 	t.row("status --flows, beside -L", ms(list.median()), ms(statusFlows.median()), fmt.Sprintf("x%.2f", statusFlows.over(list)), mb(flowsMemory))
 	t.row(fmt.Sprintf("status of %d, beside -L", engine.CountedAtOnce), ms(smallCount.median()), ms(small.median()), bound(small.median(), 50)+", CPU "+ms(smallCPU.median()))
 	t.Flush()
+}
+
+// dumped is how long the kernel takes to hand the table over, to a reader that
+// looks at nothing.
+func (b *bench) dumped(h *lab.Host) float64 {
+	const get = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	start := time.Now()
+	err := h.Do(func() error {
+		c, err := nfnetlink.Dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.Start(get, unix.AF_UNSPEC, nil); err != nil {
+			return err
+		}
+		room := make([]byte, nfnetlink.DatagramSize)
+		for {
+			if got, err := c.Receive(room); err != nil || len(got) == 0 {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		b.tb.Fatalf("bench: dump the table: %v", err)
+	}
+	return float64(time.Since(start).Microseconds()) / 1000
 }
 
 // bound tells a time in ms, the target, and whether it was met.

@@ -59,7 +59,6 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
-	"ti-mo/netfilter":          {"pkg/conntrack"},
 	"rogpeppe/go-internal":     {"cmd/ipmasq"},
 	"urfave/cli/v2":            {"cmd/ipmasq"},
 	"google/nftables":          {"pkg/backend/nftables"},
