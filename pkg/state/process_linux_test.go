@@ -366,8 +366,11 @@ func TestFolderThatMayNotBeWritten(t *testing.T) {
 	_, staging := d.Stage(s)
 	_, locking := d.Lock(t.Context(), nil)
 	_, saving := d.SavePolicy(large())
-	_, opening := Open(filepath.Join(d.Path(), "other"))
-	for _, err := range []error{staging, locking, saving, opening, d.Remove()} {
+	other, creating := Open(filepath.Join(d.Path(), "other"))
+	if creating == nil {
+		_, creating = other.Lock(t.Context(), nil)
+	}
+	for _, err := range []error{staging, locking, saving, creating, d.Remove()} {
 		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), d.Path()) || !strings.Contains(err.Error(), "--state-dir") {
 			t.Errorf("got %v", err)
 		}
