@@ -53,10 +53,14 @@ func (p *program) watchConnections(c *cli.Context) error {
 	}
 	defer x.close()
 	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	// A later signal ends it at once, whatever it waits for. One that comes with the
 	// first is the same word said twice: timeout(1) tells the process and its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
+	defer func() {
+		if ctx.Err() == nil {
+			stop()
+		}
+	}()
 	var w *conntrack.Watch
 	err = x.NetNS.Do(func() (err error) {
 		w, err = conntrack.Listen(conntrack.ListenOptions{

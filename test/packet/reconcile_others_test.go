@@ -194,9 +194,12 @@ func (r *reconciled) stoppedAfter(t *testing.T, step, policy string) (cmd *exec.
 	}
 	done := func() bool { return r.ruleset(t) != before }
 	if step == "remember" {
+		// The rules that were read back are kept last.
+		kept, _ := os.ReadFile(r.dir + "/state/rules")
 		done = func() bool {
 			state, _ := os.ReadFile(r.dir + "/state/state.json")
-			return strings.Contains(string(state), `"pending"`)
+			rules, err := os.ReadFile(r.dir + "/state/rules")
+			return strings.Contains(string(state), `"pending"`) && err == nil && !bytes.Equal(rules, kept)
 		}
 	}
 	if !within(done) {
