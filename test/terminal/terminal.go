@@ -191,8 +191,9 @@ func (x *Terminal) Coloured(y int) bool {
 // Wait waits until the screen is as cond wants it, and gives it.
 func (x *Terminal) Wait(what string, cond func(lines []string) bool) []string {
 	x.t.Helper()
-	end := time.NewTimer(patience)
+	end, look := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
 	defer end.Stop()
+	defer look.Stop()
 	for {
 		x.mu.Lock()
 		lines, changed := x.screen(), x.changed
@@ -202,6 +203,7 @@ func (x *Terminal) Wait(what string, cond func(lines []string) bool) []string {
 		}
 		select {
 		case <-changed:
+		case <-look.C: // nothing tells that a terminal's settings have changed
 		case <-end.C:
 			x.t.Fatalf("the screen never showed %s; it shows\n%s", what, Frame(lines))
 		}
