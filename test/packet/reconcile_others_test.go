@@ -259,36 +259,6 @@ func TestReconcileWords(t *testing.T) {
 	})
 }
 
-// A flow that passes the rules no more is cut within a second: the flowtable
-// lets go of it when it next looks.
-func TestReconcileOffloaded(t *testing.T) {
-	eachApart(t, func(t *testing.T, ip family) {
-		policy := calm + ip.forwards("  - {name: game, from: wan, protocol: udp, ports: 8080, to: \"$lan1:80\"}\n") +
-			"gateway: {offload: {zones: [lan, wan]}}\n"
-		r := reconciling(t, ip, "")
-		if !r.GW.HasFlowtables() {
-			t.Skip("this kernel has no flowtables")
-		}
-		r.apply(t, policy)
-		r.hold(t)
-		r.LAN1.ServeUDP(":80")
-		r.LAN2.ServeUDP(":80")
-		u := socket(t, r.Neighbor, at(ip.uplink, 8080))
-		for range 5 {
-			answered(t, u, at(ip.lan1, 80))
-		}
-		r.offloads(t, ip, "udp")
-		r.changes(t, strings.Replace(policy, bracketed(ip.lan1)+":80", bracketed(ip.lan2)+":80", 1),
-			map[string]int{"port_forward game: would go to " + at(ip.lan2, 80): 1})
-		if !within(func() bool {
-			seen, err := u.Exchange(lab.Silence, "again")
-			return err == nil && seen.Local.String() == at(ip.lan2, 80)
-		}) {
-			t.Error("the flow goes on in the flowtable")
-		}
-	})
-}
-
 // What conntrack knows of and our rules need not have seen: what a bridge
 // carries between hosts of one network, and what is in a zone of conntrack.
 func TestReconcileNotRouted(t *testing.T) {
