@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,20 +19,7 @@ func (p *program) confirmCommand() *cli.Command {
 		Description: "Ends the wait of an apply with --confirm: the policy stays in force. Run it from a connection that was " +
 			"opened after the apply, for that is what has to work.",
 		Flags: hostFlags(outputFlag()),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := checkOutput(c); err != nil {
-				return err
-			}
-			e, closeHost, err := p.host(c)
-			if err != nil {
-				return err
-			}
-			defer closeHost()
-			ctx, cancel := bounded(c)
-			defer cancel()
+		Action: p.onHost(checkOutput, func(ctx context.Context, c *cli.Context, e *engine.Engine) error {
 			u, err := e.Confirm(ctx)
 			if err != nil {
 				return err
@@ -42,7 +30,7 @@ func (p *program) confirmCommand() *cli.Command {
 			return p.output(c, func() any { return confirmedDocument{formatVersion, u.Digest} }, func(w io.Writer) {
 				fmt.Fprintf(w, "confirmed: the policy %s stays in force\n", u.Digest[:12])
 			})
-		},
+		}),
 	}
 }
 

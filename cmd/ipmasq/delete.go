@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -17,20 +18,7 @@ func (p *program) deleteCommand() *cli.Command {
 		Description: "Turns off the forwarding that apply turned on, removes the rules in one transaction, cuts the flows that they " +
 			"translated, and puts every sysctl back to what it was before the first apply, unless someone else has changed it since.",
 		Flags: hostFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, and say what would be done"}, outputFlag(), noColorFlag()),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := checkOutput(c); err != nil {
-				return err
-			}
-			e, closeHost, err := p.host(c)
-			if err != nil {
-				return err
-			}
-			defer closeHost()
-			ctx, cancel := bounded(c)
-			defer cancel()
+		Action: p.onHost(checkOutput, func(ctx context.Context, c *cli.Context, e *engine.Engine) error {
 			d, err := e.Delete(ctx, c.Bool("dry-run"))
 			if err != nil {
 				return err
@@ -42,7 +30,7 @@ func (p *program) deleteCommand() *cli.Command {
 				p.warnf("the host goes on forwarding, for it is not ipmasq that turned that on: what it forwards is no longer translated")
 			}
 			return p.output(c, func() any { return deletionJSON(d) }, func(w io.Writer) { printDeletion(w, d, c.Bool("dry-run")) })
-		},
+		}),
 	}
 }
 

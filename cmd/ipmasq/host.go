@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,6 +73,28 @@ func (p *program) quietHost(c *cli.Context) (e *engine.Engine, closeHost func(),
 	e.By = p.by()
 	e.Waiting = func(holder string) { p.hintf("waiting for another ipmasq to finish: %s", holder) }
 	return e, func() { ns.Close() }, nil
+}
+
+// onHost makes the action of a command that takes no argument and works on a
+// host: check looks at the output format, and act has as long as a command may
+// wait for another one.
+func (p *program) onHost(check func(*cli.Context) error, act func(context.Context, *cli.Context, *engine.Engine) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if err := noArguments(c); err != nil {
+			return err
+		}
+		if err := check(c); err != nil {
+			return err
+		}
+		e, closeHost, err := p.host(c)
+		if err != nil {
+			return err
+		}
+		defer closeHost()
+		ctx, cancel := bounded(c)
+		defer cancel()
+		return act(ctx, c, e)
+	}
 }
 
 // openNetNS opens the namespace that the flag names, and finds out whether it

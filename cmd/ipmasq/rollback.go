@@ -22,31 +22,18 @@ func (p *program) rollbackCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, and say what would be done"},
 			&cli.BoolFlag{Name: "keep-flows", Usage: "cut no flows"}, outputFlag(), noColorFlag(),
 		),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := checkOutput(c); err != nil {
-				return err
-			}
-			e, closeHost, err := p.host(c)
-			if err != nil {
-				return err
-			}
-			defer closeHost()
+		Action: p.onHost(checkOutput, func(ctx context.Context, c *cli.Context, e *engine.Engine) error {
 			e.Session, e.KeepFlows = p.session(), c.Bool("keep-flows")
 			to, err := rollbackTo(c, e)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := bounded(c)
-			defer cancel()
 			do := e.Rollback
 			if c.Bool("dry-run") {
 				do = e.RollbackPlan
 			}
 			return p.rollback(c, do, ctx, to)
-		},
+		}),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -20,20 +21,7 @@ func (p *program) statusCommand() *cli.Command {
 			"them and the flows that are open, and how all this differs from the policy that was applied last. The kernel does not " +
 			"count flows by entry: where there are many, that is done with --flows alone. Exit code 0: no drift; 2: drift.",
 		Flags: hostFlags(&cli.BoolFlag{Name: "flows", Usage: "count the open flows of each entry, however many there are"}, statusOutputFlag(), noColorFlag()),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := checkStatusOutput(c); err != nil {
-				return err
-			}
-			e, closeHost, err := p.host(c)
-			if err != nil {
-				return err
-			}
-			defer closeHost()
-			ctx, cancel := bounded(c)
-			defer cancel()
+		Action: p.onHost(checkStatusOutput, func(ctx context.Context, c *cli.Context, e *engine.Engine) error {
 			e.CountFlows = c.Bool("flows")
 			s, err := e.Status(ctx)
 			if err != nil {
@@ -59,7 +47,7 @@ func (p *program) statusCommand() *cli.Command {
 				return errDifferent
 			}
 			return nil
-		},
+		}),
 	}
 }
 
