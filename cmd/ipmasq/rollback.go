@@ -14,8 +14,8 @@ func (p *program) rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rollback",
 		Usage: "go back to the policy before",
-		Description: "Puts the policy that was in force before in force again, as apply does it; where there was none, removes all that " +
-			"apply put in place. A policy that waits to be confirmed is as if it had never been. A second rollback goes forth again; " +
+		Description: "Puts the policy that was in force before in force again, as apply does it. A policy that waits to be confirmed is as if " +
+			"it had never been: where there was none before it, all that apply put in place is removed. A second rollback goes forth again; " +
 			"--to goes further back: to a number of ipmasq history, or the beginning of a digest.",
 		Flags: hostFlags(
 			&cli.StringFlag{Name: "to", Usage: "go to the policy `DIGEST|N`"},

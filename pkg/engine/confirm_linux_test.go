@@ -309,20 +309,29 @@ func TestRollbackToggles(t *testing.T) {
 	}
 }
 
-// Before the first policy there was nothing, and the history leads forth again.
-func TestRollbackToNothingAndFurther(t *testing.T) {
+// From the first policy there is no way back, be it that a guard has gone back
+// to it just now: that is what delete is for. The history leads further.
+func TestRollbackFromTheFirst(t *testing.T) {
 	b := newBench(t)
-	fresh := b.world()
 	b.mustApply(policyA)
-	if r := b.rollback(""); r.To != nil || r.Deletion == nil {
-		t.Errorf("rolled back to %+v", r.To)
+	stays := func() {
+		t.Helper()
+		before := b.world()
+		_, planned := b.RollbackPlan(t.Context(), "")
+		_, err := b.Rollback(t.Context(), "")
+		if !errors.Is(err, engine.ErrNothingBefore) || !errors.Is(planned, engine.ErrNothingBefore) || !strings.Contains(err.Error(), "ipmasq delete") {
+			t.Errorf("rolled back: %v; planned: %v", err, planned)
+		}
+		if now := b.world(); now.Rules != before.Rules || !b.inForce(policyA) {
+			t.Error("what is in force has changed")
+		}
 	}
-	if w := b.world(); w.Rules != fresh.Rules || w.Sysctls["net/ipv4/ip_forward"] != "0" {
-		t.Error("something is left")
+	stays()
+	id, _ := b.applyWithin(time.Millisecond, policyB)
+	if r := b.expire(id); r.To == nil || r.To.Digest != digestOf(policyA) {
+		t.Errorf("the guard went back to %+v", r.To)
 	}
-	if r := b.rollback(""); r.To == nil || !b.inForce(policyA) {
-		t.Error("no way forth again")
-	}
+	stays()
 	b.wantSysctl("net.ipv4.ip_forward", "1")
 	b.mustApply(policyNone)
 	b.mustApply(policyB)

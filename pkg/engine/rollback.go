@@ -48,17 +48,14 @@ func (e *Engine) Rollback(ctx context.Context, to string) (*Rollback, error) {
 	}
 	r := &Rollback{From: remembered.Applied, To: target, Unconfirmed: remembered.Unconfirmed != nil}
 	err = e.goTo(ctx, remembered, r, func(next *state.State) {
-		next.Applied, next.Previous, next.Unconfirmed, next.Withdrawn = nil, r.From, nil, ""
+		again := *target
+		again.Time = now()
+		next.Applied, next.Previous, next.Unconfirmed, next.Withdrawn = &again, r.From, nil, ""
 		if r.Unconfirmed { // what it took the place of stays what is before
 			next.Previous = remembered.Unconfirmed.Back
 		}
 		if r.From != nil {
 			next.Withdrawn = r.From.Digest
-		}
-		if target != nil {
-			again := *target
-			again.Time = now()
-			next.Applied = &again
 		}
 	})
 	if err != nil {
@@ -72,11 +69,7 @@ func (e *Engine) Rollback(ctx context.Context, to string) (*Rollback, error) {
 		if r.From != nil {
 			e.end(h, r.From.Digest, state.ResultRolledBack, "")
 		}
-		what := "nothing is in force"
-		if r.Plan != nil {
-			what = summary(r.Plan)
-		}
-		h.Entries = append(h.Entries, e.entry(r.To, what, state.ResultApplied))
+		h.Entries = append(h.Entries, e.entry(r.To, summary(r.Plan), state.ResultApplied))
 	}))
 	return r, nil
 }
@@ -110,14 +103,18 @@ func (e *Engine) RollbackPlan(ctx context.Context, to string) (*Rollback, error)
 	return r, e.Backend.Commit(ctx, pl.Rules, true)
 }
 
-// target finds what to go back to; nil is nothing.
+// target finds what to go back to; nil is nothing, as before a first policy that
+// is not confirmed. From one that is, back is nowhere: a rollback that comes just
+// after the guard's would remove what the guard went back to.
 func (e *Engine) target(s *state.State, to string) (*state.Applied, error) {
 	switch {
 	case to != "":
 		return e.named(s, to)
 	case s.Unconfirmed != nil:
 		return s.Unconfirmed.Back, nil
-	case s.Applied == nil && s.Previous == nil:
+	case s.Applied != nil && s.Previous == nil:
+		return nil, fmt.Errorf("%w: no policy was in force before %s, and ipmasq delete removes that", ErrNothingBefore, short(s.Applied.Digest))
+	case s.Previous == nil:
 		return nil, ErrNothingBefore
 	}
 	return s.Previous, nil
