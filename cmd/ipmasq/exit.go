@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ipmasq/ipmasq/pkg/daemon"
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
@@ -71,6 +72,8 @@ type invalid struct {
 	sources []policy.Source
 }
 
+func (i *invalid) Unwrap() error { return i.Errors }
+
 // report prints an error as its kind asks for, and gives the exit code.
 func (p *program) report(err error) int {
 	var bad *invalid
@@ -89,6 +92,9 @@ func (p *program) report(err error) int {
 	case errors.As(err, &bad):
 		policy.Print(p.stderr, bad.Errors, bad.sources)
 		p.errorf("the policy is invalid: %s", counted(len(bad.Errors), "mistake", "mistakes"))
+		return exitInvalid
+	case errors.Is(err, daemon.ErrMistakes):
+		p.errorf("%v", err)
 		return exitInvalid
 	case errors.As(err, &usage):
 		p.errorf("%v", err)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/daemon"
 	"github.com/ipmasq/ipmasq/pkg/engine"
 	"github.com/ipmasq/ipmasq/pkg/metrics"
@@ -64,7 +65,11 @@ func (p *program) runDaemon(c *cli.Context) error {
 	counted := &daemonNumbers{}
 	d := &daemon.Daemon{
 		Engine: e, Paths: p.watched(c), Log: log, Notify: notify, DeleteOnExit: c.Bool("delete-on-exit"), Done: counted.add,
-		Load:    func() (*policy.Policy, error) { return p.load(c) },
+		Load: func() (*policy.Policy, error) { return p.load(c) },
+		Check: func(x *policy.Policy) error {
+			_, err := compile.Compile(x, compile.Facts{})
+			return err
+		},
 		Explain: explained,
 	}
 	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)

@@ -40,7 +40,9 @@ type Rules interface {
 type Daemon struct {
 	Engine *engine.Engine
 	// Load reads the policy from Paths, which need not be there.
-	Load  func() (*policy.Policy, error)
+	Load func() (*policy.Policy, error)
+	// Check finds the mistakes of a policy that no host mends.
+	Check func(*policy.Policy) error
 	Paths []string
 	// Rules may be nil: then the generation is asked for, some times a second,
 	// and it is not known who has changed it.
@@ -55,6 +57,10 @@ type Daemon struct {
 	// DeleteOnExit removes everything at the end.
 	DeleteOnExit bool
 }
+
+// ErrMistakes ends a daemon that has nothing to hold in force. What the mistakes
+// are has been logged.
+var ErrMistakes = errors.New("the policy has mistakes, and there is none from before: nothing is in force")
 
 // Report is what a job came to.
 type Report struct {

@@ -76,7 +76,7 @@ func (w *worker) withhold(err error, asked bool) {
 		return
 	}
 	keeps := "; what was applied before stays in force"
-	if !w.ready {
+	if w.held == nil {
 		keeps = ""
 	}
 	w.Log.Printf(Error, "%s", w.Explain(err))

@@ -89,7 +89,7 @@ func (w *worker) load(ctx context.Context, j job) outcome {
 	if err != nil {
 		w.withhold(err, asked)
 		w.report(Report{Read: true, Withheld: true, Took: time.Since(start)})
-		o := w.instead(ctx, j)
+		o := w.instead(ctx, j, mistaken(err))
 		o.withheld = true
 		return o
 	}
@@ -116,11 +116,10 @@ func (w *worker) load(ctx context.Context, j job) outcome {
 		}
 		w.withhold(err, asked)
 		w.report(Report{Read: true, Withheld: true, Applied: true, Failed: true, Took: took})
-		var mistakes policy.Errors
-		o := outcome{withheld: true, failed: !errors.As(err, &mistakes)}
+		o := outcome{withheld: true, failed: !mistaken(err)}
 		if j.cause&(causeGone|causeRules|causeSettings) != 0 || !w.ready {
-			o = w.instead(ctx, j)
-			o.withheld, o.failed = true, !errors.As(err, &mistakes)
+			o = w.instead(ctx, j, mistaken(w.Check(p)))
+			o.withheld, o.failed = true, !mistaken(err)
 		}
 		return o
 	}
@@ -147,8 +146,17 @@ func because(j job) string {
 	return ""
 }
 
-// instead keeps in force what was applied before a policy that is withheld.
-func (w *worker) instead(ctx context.Context, j job) outcome {
+// mistaken says whether a policy has mistakes.
+func mistaken(err error) bool {
+	var mistakes policy.Errors
+	return errors.As(err, &mistakes)
+}
+
+// instead keeps in force what was applied before a policy that is withheld. At
+// the start there may be nothing: then no host mends a policy that is wrong, and
+// for all else the daemon waits, and the service manager need not. A boot that
+// waits for the network waits for the daemon first.
+func (w *worker) instead(ctx context.Context, j job, wrong bool) outcome {
 	if w.ready && j.cause&^(causeFiles|causeReload|causeRetry|causeHost) == 0 {
 		return outcome{}
 	}
@@ -157,8 +165,11 @@ func (w *worker) instead(ctx context.Context, j job) outcome {
 	}
 	pl, err := w.commit(func() (pl *engine.Plan, err error) { pl, _, err = w.boot(ctx, nil); return pl, err })
 	switch {
+	case (errors.Is(err, engine.ErrNothingApplied) || err == nil && pl == nil) && wrong:
+		w.fatal = ErrMistakes
 	case errors.Is(err, engine.ErrNothingApplied) || err == nil && pl == nil:
 		w.Log.Printf(Warning, "nothing is in force: the daemon waits for a policy that it can apply")
+		w.decided()
 	case err != nil && hopeless(err):
 		w.fatal = err
 	case err != nil:
@@ -197,6 +208,7 @@ func (w *worker) startsWithout(pl *engine.Plan, withheld string, took time.Durat
 		w.inForce(pl)
 		w.byHand = w.held.Digest()
 	}
+	w.decided()
 	w.report(Report{Read: true, Withheld: true, Applied: pl != nil, Changed: pl != nil && !pl.Empty(), Took: took})
 	return outcome{}
 }
@@ -331,6 +343,12 @@ func (w *worker) inForce(pl *engine.Plan) {
 	if pl.Cut.Problem != nil {
 		w.Log.Printf(Warning, "flows that the policy contradicts may be open still: %v", pl.Cut.Problem)
 	}
+	w.decided()
+}
+
+// decided tells the service manager, once, that it is decided what is in force,
+// be that nothing.
+func (w *worker) decided() {
 	if !w.ready {
 		w.ready = true
 		w.Notify.tell("READY=1", status(w.state()))

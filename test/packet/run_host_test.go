@@ -110,6 +110,32 @@ port_forward:
 	g.ipmasq(t, 0, "delete")
 }
 
+// At boot there is no network before the daemon is ready, and so no next hop. It
+// is ready with nothing in force, and applies the policy when there is one.
+func TestRunWaitsForTheNetwork(t *testing.T) {
+	t.Parallel()
+	topo := lab.Gateway(t, lab.SecondUplink(), lab.WithoutDMZ(), lab.WithoutGuest())
+	answering(topo.LAN1, topo.Server)
+	g := untouched(t, topo)
+	d := g.runs(t, g.file(t, "policy.yaml", `version: 1
+zones:
+  lan: {interfaces: [eth1], networks: [192.168.1.0/24]}
+  wan2: {interfaces: [eth3], symmetric: true}
+port_forward:
+  - {name: web, from: wan2, protocol: tcp, ports: 81, to: "192.168.1.10:80"}
+`))
+	d.tells(t, "READY=1", "STATUS=nothing is in force")
+	if text := g.GW.Run(t, "sysctl", "-n", "net.ipv4.ip_forward"); strings.TrimSpace(text) != "0" {
+		t.Errorf("ip_forward is %s", text)
+	}
+	g.GW.Route("default", lab.ISP2+" metric 500")
+	g.GW.Route("default", lab.ISP2v6+" metric 5000")
+	d.logs(t, "ipmasq: applied", "which the host now allows")
+	tcp(g.Server, lab.GatewayUplink2, 81).sees(t, lab.Outside)
+	d.stops(t, syscall.SIGTERM)
+	g.ipmasq(t, 0, "delete")
+}
+
 // tableOf finds the table of the only symmetric zone.
 func tableOf(t *testing.T, g *gateway) string {
 	t.Helper()

@@ -43,16 +43,29 @@ func TestRunNotifies(t *testing.T) {
 }
 
 // A policy with mistakes at the start: what was applied before is put in force,
-// and without any the daemon waits, and is not ready.
+// and without any the daemon ends. It waits for one that is not there.
 func TestRunStartsWithMistakes(t *testing.T) {
 	t.Parallel()
 	g := newForwarding(t)
 	const bad = "version: 1\nzones: 7\n"
-	d := g.runs(t, g.file(t, "policy.yaml", bad))
+	// The second needs the whole policy to be seen.
+	for _, c := range [][2]string{
+		{bad, "policy.yaml:2:8: "},
+		{forwards(8081) + "  - {name: never, from: wan, protocol: tcp, ports: 80, to: 192.168.1.11}\n", "never"},
+	} {
+		d := g.runs(t, g.file(t, "policy.yaml", c[0]))
+		d.logs(t, c[1])
+		d.ends(t, 3)
+	}
+	if err := os.Remove(g.dir + "/policy.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	d := g.runs(t, g.dir+"/policy.yaml")
+	d.tells(t, "READY=1", "STATUS=nothing is in force")
+	d.logs(t, "the daemon waits for a policy")
+	g.file(t, "policy.yaml", bad)
 	d.logs(t, "error: ", "policy.yaml:2:8")
-	d.logs(t, "nothing is in force")
 	g.file(t, "policy.yaml", forwards(8081))
-	d.tells(t, "READY=1")
 	d.logs(t, "ipmasq: applied")
 	g.leadsTo(t, 8081)
 	d.stops(t, syscall.SIGTERM)

@@ -131,13 +131,19 @@ func (d *daemon) stops(t *testing.T, by syscall.Signal) {
 	if err := d.cmd.Process.Signal(by); err != nil {
 		t.Fatal(err)
 	}
+	d.ends(t, 0)
+}
+
+// ends waits for the end of the daemon.
+func (d *daemon) ends(t *testing.T, code int) {
+	t.Helper()
 	select {
 	case <-d.ended:
 	case <-time.After(4 * lab.Patience):
-		t.Fatalf("the daemon does not heed %v", by)
+		t.Fatal("the daemon does not end")
 	}
-	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("the daemon ended with %d", code)
+	if got := d.cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("the daemon ended with %d, want %d", got, code)
 	}
 }
 

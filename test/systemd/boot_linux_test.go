@@ -84,11 +84,12 @@ func TestBootWithBadPolicy(t *testing.T) {
 		t.Run(unit, func(t *testing.T) {
 			t.Parallel()
 			m := withUnit(t, unit, strings.Replace(goodPolicy, "to: wan", "to: wlan", 1))
-			// The daemon waits for a policy that it can apply, and systemd for the daemon, as long as the unit says.
-			m.write("/etc/systemd/system/ipmasq.service.d/test.conf", "[Service]\nTimeoutStartSec=3s\nRestartSec=1h\n")
 			m.boot()
 			if m.hasRules() || m.forwarding() != "0" {
 				t.Errorf("rules: %v, forwarding: %s", m.hasRules(), m.forwarding())
+			}
+			if state, code := m.property(unit, "ActiveState"), m.property(unit, "ExecMainStatus"); state != "failed" || code != "3" {
+				t.Errorf("the unit is %s with exit code %s", state, code)
 			}
 			m.until("eth1 has its address", func() bool { return strings.Contains(m.run("ip", "-4", "addr", "show", "eth1"), "192.168.1.1/24") })
 			if text := m.journal(); !strings.Contains(text, "/etc/ipmasq/policy.yaml:6:21") {
