@@ -22,7 +22,10 @@ const mainJob = "^(TestVM.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICM
 	"TestPortForwardPorts|TestPortForwardMap|TestPortForwardAnswers|TestPortForwardTargetStaysClosed|TestForwardActions|" +
 	"TestForwardRules|TestHairpin|TestHairpinWithinZone|TestGuardStrays|TestGuardOlderFlows|TestGuardDelete|TestApplyAgain|" +
 	"TestOffload|TestOffloadOlderFlows|TestSynproxyConnects|TestSynproxyFlood|TestMarkRoutes|" +
-	"TestDeleteOnAHostThatForwarded|TestWildcardInterfaces|TestNarrowerZone)$"
+	"TestDeleteOnAHostThatForwarded|TestWildcardInterfaces|TestNarrowerZone|" +
+	"TestConnectionsEntries|TestConnectionsKill|TestConnectionsKillFilters|TestConnectionsExpected|TestWatch|" +
+	"TestReconcileRetargetUDP|TestReconcileForwardRemoved|TestReconcileSamePortTCP|TestReconcileSamePortUDP|TestReconcilePool|" +
+	"TestLockOut|TestRunDrift|TestRunOwnTable|TestRunAddresses|TestRunNotifies|TestRunStartsWithMistakes)$"
 
 // The packet tests, on each kernel that was fetched.
 func TestKernels(t *testing.T) {
