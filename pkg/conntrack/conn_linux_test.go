@@ -142,7 +142,7 @@ type way struct {
 }
 
 // waysOf are all the ways to list what a filter allows: with the kernel's help
-// and without, in one walk and in two.
+// and without, in one walk, in two, and in halves.
 func waysOf(f *Filter) []way {
 	var ways []way
 	for _, two := range []bool{false, true} {
@@ -160,6 +160,12 @@ func waysOf(f *Filter) []way {
 						return c.list(questions(f, tuples, two), encode, f, yield)
 					},
 				})
+				if two || !tuples {
+					continue
+				}
+				ways = append(ways, way{"in halves, " + name, func(c *Conn, yield func(*Flow) bool) error {
+					return c.list(halves(questions(f, tuples, two)), encode, f, yield)
+				}})
 			}
 		}
 	}

@@ -2,10 +2,11 @@
 // connection tracking table.
 //
 // A listing is not a snapshot: connections come and go while it runs, and one
-// may turn up twice. [Conn.Delete] names a connection by its reply tuple and its
-// ID, so it never hits one that has taken its place since with another
-// translation. Nothing is flushed by a filter: kernels that do not know it would
-// flush everything.
+// may turn up twice. Large tables are read in two halves at the same time, so
+// that they come in no order. [Conn.Delete] names a connection by its reply
+// tuple and its ID, so it never hits one that has taken its place since with
+// another translation. Nothing is flushed by a filter: kernels that do not know
+// it would flush everything.
 package conntrack
 
 import (

@@ -30,9 +30,8 @@ func (d *decoder) flow(m nfnetlink.Message, f *Flow) bool {
 	default:
 		return false
 	}
-	for a := nfnetlink.Attributes(m.Attributes()); a.Next(); {
-		p := a.Bytes()
-		switch a.Type() {
+	for kind, p, rest := nfnetlink.FirstAttribute(m.Attributes()); rest != nil; kind, p, rest = nfnetlink.FirstAttribute(rest) {
+		switch kind {
 		case ctaTupleOriginal:
 			f.Protocol = decodeTuple(p, &f.Original)
 		case ctaTupleReply:
@@ -40,13 +39,13 @@ func (d *decoder) flow(m nfnetlink.Message, f *Flow) bool {
 		case ctaTupleMaster:
 			f.MasterProtocol = decodeTuple(p, &f.Master)
 		case ctaStatus:
-			f.Status = Status(a.Uint32())
+			f.Status = Status(uint32Of(p))
 		case ctaTimeout:
-			f.Timeout = time.Duration(a.Uint32()) * time.Second
+			f.Timeout = time.Duration(uint32Of(p)) * time.Second
 		case ctaMark:
-			f.Mark = a.Uint32()
+			f.Mark = uint32Of(p)
 		case ctaID:
-			f.ID = a.Uint32()
+			f.ID = uint32Of(p)
 		case ctaZone:
 			f.Zone = uint16Of(p)
 		case ctaProtocolInfo:
@@ -69,6 +68,13 @@ func uint16Of(p []byte) uint16 {
 		return 0
 	}
 	return binary.BigEndian.Uint16(p)
+}
+
+func uint32Of(p []byte) uint32 {
+	if len(p) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(p)
 }
 
 func decodeTuple(p []byte, t *Tuple) (protocol uint8) {
@@ -175,12 +181,12 @@ func decodeProtocol(p []byte, t *Tuple) (protocol uint8) {
 }
 
 func decodeState(p []byte) State {
-	for a := nfnetlink.Attributes(p); a.Next(); {
-		if a.Type() != ctaProtocolInfoTCP && a.Type() != ctaProtocolInfoSCTP {
+	for kind, p, rest := nfnetlink.FirstAttribute(p); rest != nil; kind, p, rest = nfnetlink.FirstAttribute(rest) {
+		if kind != ctaProtocolInfoTCP && kind != ctaProtocolInfoSCTP {
 			continue
 		}
-		for b := nfnetlink.Attributes(a.Bytes()); b.Next(); {
-			if v := b.Bytes(); b.Type() == ctaInfoState && len(v) == 1 {
+		for kind, v, rest := nfnetlink.FirstAttribute(p); rest != nil; kind, v, rest = nfnetlink.FirstAttribute(rest) {
+			if kind == ctaInfoState && len(v) == 1 {
 				return State(v[0])
 			}
 		}
@@ -189,12 +195,13 @@ func decodeState(p []byte) State {
 }
 
 func decodeCounter(p []byte) (c Counter) {
-	for a := nfnetlink.Attributes(p); a.Next(); {
-		switch a.Type() {
-		case ctaCounterPackets:
-			c.Packets = a.Uint64()
-		case ctaCounterBytes:
-			c.Bytes = a.Uint64()
+	for kind, v, rest := nfnetlink.FirstAttribute(p); rest != nil; kind, v, rest = nfnetlink.FirstAttribute(rest) {
+		switch {
+		case len(v) < 8:
+		case kind == ctaCounterPackets:
+			c.Packets = binary.BigEndian.Uint64(v)
+		case kind == ctaCounterBytes:
+			c.Bytes = binary.BigEndian.Uint64(v)
 		}
 	}
 	return c

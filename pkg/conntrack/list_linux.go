@@ -3,6 +3,7 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
@@ -13,6 +14,10 @@ import (
 // read, and a walk over 262,144 hash buckets 12 ms however few they hold.
 const worthFiltering = 8000
 
+// worthHalving is the size from which on two processors are done with two
+// halves, and a second walk, sooner than one with the whole.
+const worthHalving = 32_000
+
 // List hands over the connections that a filter allows, as they are read, until
 // yield returns false. The Flow is valid during the call only. A table may hold
 // millions; a few of them are in memory. yield may call Delete and DeleteAll,
@@ -22,10 +27,17 @@ const worthFiltering = 8000
 // status, mark, one family, one protocol, and one address of IPv4 or port. One
 // that may be before or after translation takes it two walks through its table.
 // Prefixes, ranges, choices and addresses of IPv6 are looked at here.
+//
+// A large table is read in two walks at the same time in any case, each for a
+// half, so that the order is nobody's.
 func (c *Conn) List(filter *Filter, yield func(*Flow) bool) error {
 	entries, _, err := c.count()
 	if err == nil && entries > 0 {
-		err = c.list(questions(filter, c.tuples, entries >= worthFiltering), (*question).encode, filter, yield)
+		asked := questions(filter, c.tuples, entries >= worthFiltering)
+		if c.tuples && entries >= worthHalving && runtime.GOMAXPROCS(0) > 1 {
+			asked = halves(asked)
+		}
+		err = c.list(asked, (*question).encode, filter, yield)
 	}
 	if err != nil {
 		return fmt.Errorf("list connections: %w", explain(err))

@@ -38,7 +38,7 @@ func many(t testing.TB, c *Conn, n int) {
 // kernel filters it.
 func TestListOfMany(t *testing.T) {
 	c := open(t)
-	const n = 20_000
+	const n = worthHalving
 	many(t, c, n)
 	if entries, limit, err := c.Count(); err != nil || entries != n || limit < n {
 		t.Errorf("%d entries of %d, %v", entries, limit, err)

@@ -31,7 +31,7 @@ func (b *Batch) Message(msg int, flags uint16, family uint8) int {
 		b.buf = append(b.buf, make([]byte, firstMessage)...)
 	}
 	b.finish()
-	b.starts = append(b.starts, b.begin(typeOf(msg), flags|unix.NLM_F_REQUEST, 0, family, 0))
+	b.starts = append(b.starts, b.begin(Nftables(msg), flags|unix.NLM_F_REQUEST, 0, family, 0))
 	return len(b.starts) - 1
 }
 
@@ -153,7 +153,7 @@ func (c *Conn) barrier(first uint32) (uint32, error) {
 	}
 	seq := c.nextSeq()
 	e := &Encoder{}
-	e.end(e.begin(typeOf(unix.NFT_MSG_GETGEN), unix.NLM_F_REQUEST, seq, 0, 0))
+	e.end(e.begin(Nftables(unix.NFT_MSG_GETGEN), unix.NLM_F_REQUEST, seq, 0, 0))
 	if err := c.send(e.buf); err != nil {
 		return 0, err
 	}

@@ -299,7 +299,7 @@ func (c *Conn) nextSeq() uint32 {
 // of anyone on the namespace's nftables changes it.
 func (c *Conn) Generation() (uint32, error) {
 	var id uint32
-	err := c.Get(typeOf(unix.NFT_MSG_GETGEN), 0, nil, func(m Message) error {
+	err := c.Get(Nftables(unix.NFT_MSG_GETGEN), 0, nil, func(m Message) error {
 		id = generation(m)
 		return nil
 	})
@@ -318,6 +318,3 @@ func generation(m Message) uint32 {
 	}
 	return id
 }
-
-// typeOf gives the message type of an nf_tables message.
-func typeOf(msg int) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | uint16(msg) }

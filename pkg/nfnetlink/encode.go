@@ -153,6 +153,20 @@ func (i *Iterator) Next() bool {
 	return true
 }
 
+// FirstAttribute takes the first attribute off a buffer: its type without flag
+// bits, its value and the rest. There is none where the rest is nil. It does what
+// Iterator does, in registers, for those who look at millions.
+func FirstAttribute(p []byte) (typ uint16, value, rest []byte) {
+	if len(p) < unix.NLA_HDRLEN {
+		return 0, nil, nil
+	}
+	n := int(binary.NativeEndian.Uint16(p))
+	if n < unix.NLA_HDRLEN || n > len(p) {
+		return 0, nil, nil
+	}
+	return binary.NativeEndian.Uint16(p[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER), p[unix.NLA_HDRLEN:n], p[min((n+3)&^3, len(p)):]
+}
+
 // Type is the attribute's type without its flag bits.
 func (i *Iterator) Type() uint16 { return i.typ }
 

@@ -5,6 +5,7 @@ package nfnetlink
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -203,3 +204,33 @@ func TestParseError(t *testing.T) {
 }
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// FirstAttribute goes the way that an Iterator goes, over anything.
+func TestFirstAttribute(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	walked := 0
+	for range 20_000 {
+		e := &Encoder{}
+		for range r.IntN(5) {
+			e.Bytes(uint16(r.IntN(1<<16)), make([]byte, r.IntN(9)))
+		}
+		p := e.buf[:len(e.buf)-min(r.IntN(6), len(e.buf))]
+		if len(p) > 0 && r.IntN(2) == 0 {
+			p[r.IntN(len(p))] = byte(r.IntN(256))
+		}
+		a := Attributes(p)
+		for typ, value, rest := FirstAttribute(p); rest != nil; typ, value, rest = FirstAttribute(rest) {
+			if !a.Next() || a.Type() != typ || !bytes.Equal(a.Bytes(), value) {
+				t.Fatalf("% x: %d: % x, and an iterator has %d: % x", p, typ, value, a.Type(), a.Bytes())
+			}
+			walked++
+		}
+		if a.Next() {
+			t.Fatalf("% x: an iterator goes on with %d", p, a.Type())
+		}
+	}
+	if walked < 20_000 {
+		t.Errorf("%d attributes were there to be walked", walked)
+	}
+}

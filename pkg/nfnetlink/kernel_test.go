@@ -73,7 +73,7 @@ func generationOf(t *testing.T, c *Conn) uint32 {
 func tables(t *testing.T, c *Conn) []string {
 	t.Helper()
 	var names []string
-	err := c.Dump(typeOf(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, nil, func(m Message) error {
+	err := c.Dump(Nftables(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, nil, func(m Message) error {
 		for a := Attributes(m.Attributes()); a.Next(); {
 			if a.Type() == unix.NFTA_TABLE_NAME {
 				names = append(names, a.String())
@@ -175,7 +175,7 @@ func TestErrors(t *testing.T) {
 	if got := tables(t, c); len(got) != 0 {
 		t.Errorf("a refused batch made tables %v", got)
 	}
-	err := c.Get(typeOf(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *Encoder) {
+	err := c.Get(Nftables(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *Encoder) {
 		e.String(unix.NFTA_TABLE_NAME, "nowhere")
 	}, func(Message) error { return nil })
 	if !errors.Is(err, unix.ENOENT) {
@@ -222,7 +222,7 @@ func TestBigBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	err = c.Dump(typeOf(unix.NFT_MSG_GETRULE), unix.NFPROTO_INET, nil, func(Message) error {
+	err = c.Dump(Nftables(unix.NFT_MSG_GETRULE), unix.NFPROTO_INET, nil, func(Message) error {
 		n++
 		return nil
 	})
@@ -327,7 +327,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	defer other.Close()
 	dump := func(yield func(Message) error) error {
-		return c.Dump(typeOf(unix.NFT_MSG_GETRULE), unix.NFPROTO_INET, nil, yield)
+		return c.Dump(Nftables(unix.NFT_MSG_GETRULE), unix.NFPROTO_INET, nil, yield)
 	}
 	n := 0
 	err := dump(func(Message) error {

@@ -92,7 +92,7 @@ func (b *bench) flows() {
 	mb := func(v float64) string { return fmt.Sprintf("%.0f MB", v) }
 	t.row("list all, as JSON", ms(list.median()), ms(stream.median()), target(stream.over(list), 0.5), fmt.Sprintf("%s (%s), target 32 MB", mb(streamMemory), mb(listMemory)))
 	t.row("the same, beside -o extended", ms(listed.median()), "", fmt.Sprintf("x%.2f", stream.over(listed)))
-	t.row("the same, beside the kernel's own work", ms(floor.median()), "", fmt.Sprintf("x%.2f", stream.over(floor)))
+	t.row("the same, beside the kernel's own work in one walk", ms(floor.median()), "", fmt.Sprintf("x%.2f", stream.over(floor)))
 	t.row("list 1000 by source", ms(filtered.median()), ms(ours.median()), target(ours.over(filtered), 0.2))
 	t.row(fmt.Sprintf("cut %d by source", many), ms(cut.median()), ms(killed.median()), target(killed.over(cut), 0.2))
 	t.row("status, beside -C", ms(count.median()), ms(status.median()), bound(status.median(), 50)+", CPU "+ms(statusCPU.median()), mb(statusMemory))
@@ -101,8 +101,8 @@ func (b *bench) flows() {
 	t.Flush()
 }
 
-// dumped is how long the kernel takes to hand the table over, to a reader that
-// looks at nothing.
+// dumped is how long the kernel takes to hand the table over in one walk, to a
+// reader that looks at nothing.
 func (b *bench) dumped(h *lab.Host) float64 {
 	const get = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	start := time.Now()

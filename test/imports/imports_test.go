@@ -59,18 +59,19 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
-	"rogpeppe/go-internal":     {"cmd/ipmasq"},
-	"urfave/cli/v2":            {"cmd/ipmasq"},
-	"google/nftables":          {"pkg/backend/nftables"},
-	"ti-mo/conntrack":          {"pkg/conntrack"},
-	"gopacket/gopacket":        {"test/"},
-	"charmbracelet/x":          {"test/"},
-	"gdamore/tcell/v3":         {"pkg/top"},
-	"vishvananda/netlink":      {"pkg/link", "pkg/sysctl", "test/"},
-	"google/go-cmp":            {""},
-	"golang.org/x/sys":         {""},
-	"go.yaml.in/yaml/v4":       {"pkg/policy", "cmd/ipmasq", "test/"},
-	"prometheus/client_golang": {"pkg/metrics"},
+	"rogpeppe/go-internal":          {"cmd/ipmasq"},
+	"santhosh-tekuri/jsonschema/v6": {"pkg/policy"},
+	"urfave/cli/v2":                 {"cmd/ipmasq"},
+	"google/nftables":               {"pkg/backend/nftables"},
+	"ti-mo/conntrack":               {"pkg/conntrack"},
+	"gopacket/gopacket":             {"test/"},
+	"charmbracelet/x":               {"test/"},
+	"gdamore/tcell/v3":              {"pkg/top"},
+	"vishvananda/netlink":           {"pkg/link", "pkg/sysctl", "test/"},
+	"google/go-cmp":                 {""},
+	"golang.org/x/sys":              {""},
+	"go.yaml.in/yaml/v4":            {"pkg/policy", "cmd/ipmasq", "test/"},
+	"prometheus/client_golang":      {"pkg/metrics"},
 }
 
 const module = "github.com/ipmasq/ipmasq/"
