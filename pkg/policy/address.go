@@ -29,15 +29,15 @@ func (a Address) String() string {
 func asPrefix(low, high netip.Addr) (netip.Prefix, bool) {
 	for bits := 0; bits <= low.BitLen(); bits++ {
 		p := netip.PrefixFrom(low, bits)
-		if p.Masked().Addr() == low && lastOf(p) == high {
+		if p.Masked().Addr() == low && LastOf(p) == high {
 			return p, true
 		}
 	}
 	return netip.Prefix{}, false
 }
 
-// lastOf is the highest address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
+// LastOf is the highest address of a prefix.
+func LastOf(p netip.Prefix) netip.Addr {
 	if p.Addr().Is4() {
 		a := p.Addr().As4()
 		setHostBits(a[:], p.Bits())
@@ -179,7 +179,7 @@ func parsePrefix(text string, slash int) (low, high netip.Addr, problem string) 
 	if masked := p.Masked(); masked.Addr() != addr {
 		return addr, addr, fmt.Sprintf("%s has bits set beyond its prefix length; write %s for the network, or %s for the one address", quote(text), masked, addr)
 	}
-	return addr, lastOf(p), ""
+	return addr, LastOf(p), ""
 }
 
 // maskLength gives the prefix length of a mask as 255.255.255.0, or -1.

@@ -10,17 +10,20 @@ import (
 func conntrackFields() []field[Conntrack] {
 	return []field[Conntrack]{
 		// nf_conntrack_max is a signed number.
-		{key: "max", takes: "a number of connections, from 1 to 2147483647", decode: func(d *decoder, n *node, c *Conntrack) {
-			if v, ok := d.number(n, 1, math.MaxInt32); ok && settled(d, n, "gateway.conntrack.max", v, c.Max) {
-				c.Max = v
-			}
-		}},
-		{key: "accounting", takes: "true or false", decode: func(d *decoder, n *node, c *Conntrack) {
-			d.once(n, "gateway.conntrack.accounting", &c.Accounting)
-		}},
-		{key: "timeouts", takes: timeoutsTake, decode: func(d *decoder, n *node, c *Conntrack) {
-			d.timeouts(n, &c.Timeouts, "gateway.conntrack.timeouts")
-		}},
+		{key: "max", about: "how many flows it holds", value: conntrackMaxShape,
+			takes: "a number of connections, from 1 to 2147483647", decode: func(d *decoder, n *node, c *Conntrack) {
+				if v, ok := d.number(n, 1, math.MaxInt32); ok && settled(d, n, "gateway.conntrack.max", v, c.Max) {
+					c.Max = v
+				}
+			}},
+		{key: "accounting", about: "count packets and bytes of each flow", value: booleanShape,
+			takes: "true or false", decode: func(d *decoder, n *node, c *Conntrack) {
+				d.once(n, "gateway.conntrack.accounting", &c.Accounting)
+			}},
+		{key: "timeouts", about: "how long a flow lives without a packet", value: allTimeoutsShape,
+			takes: timeoutsTake, decode: func(d *decoder, n *node, c *Conntrack) {
+				d.timeouts(n, &c.Timeouts, "gateway.conntrack.timeouts")
+			}},
 	}
 }
 
@@ -36,23 +39,25 @@ func (d *decoder) conntrack(n *node, g *Gateway) {
 
 func offloadFields() []field[Offload] {
 	return []field[Offload]{
-		{key: "zones", takes: "a zone or a list of zones", decode: func(d *decoder, n *node, o *Offload) {
-			others := o.Zones // of other files
-			for _, r := range d.zoneRefs(n) {
-				if r.Any {
-					d.fail(r.Place, "`any` does not say which interfaces to offload; name the zones between which much is carried")
-					continue
+		{key: "zones", about: "the zones, which need interfaces or default_route", value: namedZonesShape,
+			takes: "a zone or a list of zones", decode: func(d *decoder, n *node, o *Offload) {
+				others := o.Zones // of other files
+				for _, r := range d.zoneRefs(n) {
+					if r.Any {
+						d.fail(r.Place, "`any` does not say which interfaces to offload; name the zones between which much is carried")
+						continue
+					}
+					if !slices.ContainsFunc(others, func(z ZoneRef) bool { return z.Name == r.Name }) {
+						o.Zones = append(o.Zones, r)
+					}
 				}
-				if !slices.ContainsFunc(others, func(z ZoneRef) bool { return z.Name == r.Name }) {
-					o.Zones = append(o.Zones, r)
+			}},
+		{key: "hardware", about: "the network cards take the flows, where they can", value: booleanShape, preset: false,
+			takes: "true or false", decode: func(d *decoder, n *node, o *Offload) {
+				if v, ok := d.boolean(n); ok && settled(d, n, "gateway.offload.hardware", v, o.Hardware) {
+					o.Hardware = v
 				}
-			}
-		}},
-		{key: "hardware", takes: "true or false", decode: func(d *decoder, n *node, o *Offload) {
-			if v, ok := d.boolean(n); ok && settled(d, n, "gateway.offload.hardware", v, o.Hardware) {
-				o.Hardware = v
-			}
-		}},
+			}},
 	}
 }
 

@@ -18,6 +18,8 @@ type decoder struct {
 
 	anchors bool // the file may have anchors, so a node may be met again
 
+	empty string // what is said of a file without anything in it; "": emptyFile
+
 	// The key whose value is being decoded, and what it takes, for messages.
 	key, takes string
 }

@@ -19,8 +19,10 @@ func (f Family) String() string {
 	return "any"
 }
 
+func familyWords() []string { return []string{"ipv4", "ipv6"} }
+
 func (d *decoder) family(n *node) Family {
-	return word(d, n, []string{"ipv4", "ipv6"}, []Family{IPv4, IPv6})
+	return word(d, n, familyWords(), []Family{IPv4, IPv6})
 }
 
 // families is a set of families.

@@ -13,6 +13,13 @@ import (
 type field[T any] struct {
 	key   string
 	takes string // ends "`key` takes ..."
+	// about, value and preset are what the schema says of the key: what it is
+	// for, what its value may look like, and what it is where it is left out.
+	about  string
+	value  func() *schema
+	preset any
+	must   bool   // the mapping is incomplete without the key
+	needs  string // a key that has to stand beside it
 	// decode is nil where the key is not taken; refuse then says why.
 	decode func(d *decoder, n *node, to *T)
 	refuse string
@@ -36,7 +43,7 @@ func notBuilt(what string) string {
 func lift[T, U any](table []field[T], of func(*U) *T) []field[U] {
 	lifted := make([]field[U], len(table))
 	for i, f := range table {
-		lifted[i] = field[U]{key: f.key, takes: f.takes, refuse: f.refuse}
+		lifted[i] = field[U]{key: f.key, takes: f.takes, about: f.about, value: f.value, preset: f.preset, must: f.must, needs: f.needs, refuse: f.refuse}
 		if f.decode != nil {
 			lifted[i].decode = func(d *decoder, n *node, to *U) { f.decode(d, n, of(to)) }
 		}
@@ -88,6 +95,15 @@ func (w written) require(what string, keys ...string) {
 	for _, key := range keys {
 		if !w.has(key) {
 			w.d.failAt(w.n, fmt.Sprintf("%s needs `%s`", what, key))
+		}
+	}
+}
+
+// requireAll notes every key that must be there and is missing.
+func requireAll[T any](w written, what string, table []field[T]) {
+	for i := range table {
+		if table[i].must {
+			w.require(what, table[i].key)
 		}
 	}
 }

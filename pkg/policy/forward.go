@@ -3,12 +3,14 @@ package policy
 // forwardFields are the keys of forward and input.
 func forwardFields(kind ruleKind) []field[Forward] {
 	return []field[Forward]{
-		{key: "default", takes: "drop, reject or accept", decode: func(d *decoder, n *node, f *Forward) {
-			if action, ok := d.actionWord(n); ok && settled(d, n, kind.section()+".default", action, f.Default) {
-				f.Default = action
-			}
-		}},
-		{key: "rules", takes: "a list of rules", decode: func(d *decoder, n *node, f *Forward) { d.rulesOf(n, kind, f) }},
+		{key: "default", about: "what becomes of packets that come from a zone and that nothing else decides", value: actionShape, preset: "drop",
+			takes: "drop, reject or accept", decode: func(d *decoder, n *node, f *Forward) {
+				if action, ok := d.actionWord(n); ok && settled(d, n, kind.section()+".default", action, f.Default) {
+					f.Default = action
+				}
+			}},
+		{key: "rules", about: "the first rule that matches decides", value: ruleListShape(kind),
+			takes: "a list of rules", decode: func(d *decoder, n *node, f *Forward) { d.rulesOf(n, kind, f) }},
 	}
 }
 
@@ -41,6 +43,8 @@ func (a Action) String() string {
 	return "drop"
 }
 
+func actionWords() []string { return []string{"accept", "drop", "reject"} }
+
 func (d *decoder) action(n *node) Action {
 	a, _ := d.actionWord(n)
 	return a
@@ -48,6 +52,6 @@ func (d *decoder) action(n *node) Action {
 
 func (d *decoder) actionWord(n *node) (Action, bool) {
 	before := len(d.errs)
-	a := word(d, n, []string{"accept", "drop", "reject"}, []Action{Accept, Drop, Reject})
+	a := word(d, n, actionWords(), []Action{Accept, Drop, Reject})
 	return a, len(d.errs) == before
 }

@@ -56,10 +56,11 @@ func (d *decoder) forwardMap(n *node, f *PortForward) {
 // index of the source.
 func mapFileFields() []field[int] {
 	return []field[int]{
-		{key: "file", takes: "the name of a file with a line as `tcp/8001 10.0.0.1:80` for each forward", decode: func(d *decoder, n *node, source *int) {
-			if index, ok := d.referred(n); ok {
-				*source = index
-			}
-		}},
+		{key: "file", about: "a file with a forward a line, as \"tcp/8001 10.0.0.1:80\"; # begins a comment. Relative to the policy file", value: fileShape, must: true,
+			takes: "the name of a file with a line as `tcp/8001 10.0.0.1:80` for each forward", decode: func(d *decoder, n *node, source *int) {
+				if index, ok := d.referred(n); ok {
+					*source = index
+				}
+			}},
 	}
 }

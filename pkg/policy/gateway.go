@@ -4,24 +4,31 @@ import "go.yaml.in/yaml/v4"
 
 func gatewayFields() []field[Gateway] {
 	return append([]field[Gateway]{
-		{key: "backend", takes: "auto, nftables or iptables", decode: (*decoder).backend},
-		{key: "forwarding", takes: "a mapping with `ipv4`, `ipv6` or both", decode: func(d *decoder, n *node, g *Gateway) {
-			fields(d, n, forwardingFields(), g)
-		}},
-		{key: "conntrack", takes: "a mapping with `max`, `accounting` and `timeouts`", decode: (*decoder).conntrack},
-		{key: "offload", takes: "a mapping as {zones: [lan, wan]}", decode: (*decoder).offload},
-		{key: "reserved_ports", takes: portsTake, decode: (*decoder).reservedPorts},
+		{key: "backend", about: "what installs the rules", value: backendShape, preset: "auto",
+			takes: "auto, nftables or iptables", decode: (*decoder).backend},
+		{key: "forwarding", about: "turn forwarding on, by family. Left out: for each family that the policy forwards", value: forwardingShape,
+			takes: "a mapping with `ipv4`, `ipv6` or both", decode: func(d *decoder, n *node, g *Gateway) {
+				fields(d, n, forwardingFields(), g)
+			}},
+		{key: "conntrack", about: "the kernel's table of flows", value: conntrackShape,
+			takes: "a mapping with `max`, `accounting` and `timeouts`", decode: (*decoder).conntrack},
+		{key: "offload", about: "open flows between zones pass the rules no more", value: offloadShape,
+			takes: "a mapping as {zones: [lan, wan]}", decode: (*decoder).offload},
+		{key: "reserved_ports", about: "outside ports that flows from inside never take; [] for none. Left out: the ports that rules of input open", value: reservedPortsShape,
+			takes: portsTake, decode: (*decoder).reservedPorts},
 	}, later[Gateway]("docker")...)
 }
 
 func forwardingFields() []field[Gateway] {
 	return []field[Gateway]{
-		{key: "ipv4", takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
-			d.once(n, "gateway.forwarding.ipv4", &g.ForwardIPv4)
-		}},
-		{key: "ipv6", takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
-			d.once(n, "gateway.forwarding.ipv6", &g.ForwardIPv6)
-		}},
+		{key: "ipv4", about: "turn it on, or leave it alone", value: booleanShape,
+			takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
+				d.once(n, "gateway.forwarding.ipv4", &g.ForwardIPv4)
+			}},
+		{key: "ipv6", about: "turn it on, or leave it alone", value: booleanShape,
+			takes: "true or false", decode: func(d *decoder, n *node, g *Gateway) {
+				d.once(n, "gateway.forwarding.ipv6", &g.ForwardIPv6)
+			}},
 	}
 }
 
@@ -44,13 +51,14 @@ func (d *decoder) once(n *node, setting string, value **bool) {
 	}
 }
 
+// backends are those that this version builds.
+func backends() []string { return []string{"auto", "nftables"} }
+
 func (d *decoder) backend(n *node, g *Gateway) {
 	before := len(d.errs)
-	name := word(d, n, []string{"auto", "nftables", "iptables"}, []string{"auto", "nftables", "iptables"})
+	name := word(d, n, append(backends(), "iptables"), append(backends(), "iptables"))
 	switch {
 	case len(d.errs) > before:
-	case name == "iptables":
-		d.failAt(deref(n), notBuilt("backend: iptables"))
 	case settled(d, n, "gateway.backend", name, g.Backend):
 		g.Backend = name
 	}

@@ -24,9 +24,10 @@ func (h Helper) protocols() []uint8 {
 }
 
 func helpersField[T any](of func(*T) *[]Helper) field[T] {
-	return field[T]{key: "helpers", takes: "the name of a helper as ftp, a list of names, or a mapping to ports as {ftp: [21, 2121]}", decode: func(d *decoder, n *node, to *T) {
-		*of(to) = d.helpers(n)
-	}}
+	return field[T]{key: "helpers", about: "helpers of the kernel, which read protocols that name addresses and ports within a connection", value: helpersShape,
+		takes: "the name of a helper as ftp, a list of names, or a mapping to ports as {ftp: [21, 2121]}", decode: func(d *decoder, n *node, to *T) {
+			*of(to) = d.helpers(n)
+		}}
 }
 
 // helpers decodes names, and mappings of names to ports.

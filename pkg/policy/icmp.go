@@ -43,6 +43,9 @@ func icmpTypes() []ICMPType {
 	}
 }
 
+// ICMPTypes are the ICMP types that have names.
+func ICMPTypes() []ICMPType { return icmpTypes() }
+
 // icmpTypes decodes a list of ICMP types.
 func (d *decoder) icmpTypes(n *node) []ICMPType {
 	known := icmpTypes()

@@ -22,7 +22,8 @@ type LoadOptions struct {
 }
 
 // Load reads policy files and merges them into one policy. A path is a file, a
-// directory (its *.yaml files, sorted by name) or "-" for standard input.
+// directory (its *.yaml files but *.test.yaml, sorted by name) or "-" for
+// standard input.
 //
 // Mistakes in the files come back as [Errors], all of them at once, together
 // with what could be understood of the policy; its Sources are what [Print]
@@ -113,8 +114,9 @@ func expand(paths []string) ([]string, error) {
 		}
 		before := len(names)
 		for _, e := range entries {
-			// Editors keep their unsaved copies under a leading dot.
-			if !e.IsDir() && strings.HasSuffix(e.Name(), ".yaml") && e.Name()[0] != '.' {
+			// Editors keep their unsaved copies under a leading dot, and tests of a
+			// policy stand beside it.
+			if !e.IsDir() && strings.HasSuffix(e.Name(), ".yaml") && !strings.HasSuffix(e.Name(), ".test.yaml") && e.Name()[0] != '.' {
 				names = append(names, filepath.Join(path, e.Name()))
 			}
 		}

@@ -18,24 +18,34 @@ const (
 
 func logFields() []field[Log] {
 	return []field[Log]{
-		{key: "prefix", takes: "a text of 1 to 63 characters", decode: (*decoder).logPrefix},
-		{key: "level", takes: "emerg, alert, crit, err, warn, notice, info or debug", decode: func(d *decoder, n *node, l *Log) {
-			l.Level = word(d, n, []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"}, []uint8{0, 1, 2, 3, 4, 5, 6, 7})
-		}},
-		{key: "rate", takes: rateTakes, decode: func(d *decoder, n *node, l *Log) { l.Rate = d.rate(n) }},
-		{key: "group", takes: "the number of an nflog group, from 0 to 65535", decode: func(d *decoder, n *node, l *Log) {
-			if v, ok := d.number(n, 0, math.MaxUint16); ok {
-				group := uint16(v)
-				l.Group = &group
-			}
-		}},
+		{key: "prefix", about: "what a line begins with. Left out: section and name", value: prefixTextShape,
+			takes: "a text of 1 to 63 characters", decode: (*decoder).logPrefix},
+		{key: "level", about: "of the kernel log", value: levelShape, preset: "warn",
+			takes: "emerg, alert, crit, err, warn, notice, info or debug", decode: func(d *decoder, n *node, l *Log) {
+				l.Level = word(d, n, logLevels(), []uint8{0, 1, 2, 3, 4, 5, 6, 7})
+			}},
+		{key: "rate", about: "no more lines than this", value: rateShape, preset: "10/second",
+			takes: rateTakes, decode: func(d *decoder, n *node, l *Log) { l.Rate = d.rate(n) }},
+		{key: "group", about: "a group of nflog, instead of the kernel log", value: groupShape,
+			takes: "the number of an nflog group, from 0 to 65535", decode: func(d *decoder, n *node, l *Log) {
+				if v, ok := d.number(n, 0, math.MaxUint16); ok {
+					group := uint16(v)
+					l.Group = &group
+				}
+			}},
 	}
 }
 
+// logLevels are in the order of their numbers (syslog(3)).
+func logLevels() []string {
+	return []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"}
+}
+
 func logField[T any](of func(*T) **Log) field[T] {
-	return field[T]{key: "log", takes: "true, false, or a mapping with `prefix`, `level`, `rate` and `group`", decode: func(d *decoder, n *node, to *T) {
-		*of(to) = d.log(n)
-	}}
+	return field[T]{key: "log", about: "new connections are logged once, under the name of their entry", value: logShape, preset: false,
+		takes: "true, false, or a mapping with `prefix`, `level`, `rate` and `group`", decode: func(d *decoder, n *node, to *T) {
+			*of(to) = d.log(n)
+		}}
 }
 
 // log decodes true, false or the mapping.

@@ -48,22 +48,25 @@ const connectionsTake = "a number of connections, from 1 to 4294967295"
 
 func limitsFields() []field[Limits] {
 	return []field[Limits]{
-		{key: "per_host", takes: connectionsTake, decode: func(d *decoder, n *node, l *Limits) {
-			l.PerHost, _ = d.number(n, 1, math.MaxUint32)
-		}},
-		{key: "total", takes: connectionsTake, decode: func(d *decoder, n *node, l *Limits) {
-			l.Total, _ = d.number(n, 1, math.MaxUint32)
-		}},
+		{key: "per_host", about: "connections of each source address", value: positiveShape,
+			takes: connectionsTake, decode: func(d *decoder, n *node, l *Limits) {
+				l.PerHost, _ = d.number(n, 1, math.MaxUint32)
+			}},
+		{key: "total", about: "connections of all together, of both families", value: positiveShape,
+			takes: connectionsTake, decode: func(d *decoder, n *node, l *Limits) {
+				l.Total, _ = d.number(n, 1, math.MaxUint32)
+			}},
 	}
 }
 
 func maxConnectionsField[T any](of func(*T) *Limits) field[T] {
-	return field[T]{key: "max_connections", takes: limitsTake, decode: func(d *decoder, n *node, to *T) {
-		n = deref(n)
-		l := of(to)
-		l.Place = d.at(n)
-		if d.filled(n, "`per_host`, `total` or both") {
-			fields(d, n, limitsFields(), l)
-		}
-	}}
+	return field[T]{key: "max_connections", about: "how many connections may be open at once", value: limitsShape,
+		takes: limitsTake, decode: func(d *decoder, n *node, to *T) {
+			n = deref(n)
+			l := of(to)
+			l.Place = d.at(n)
+			if d.filled(n, "`per_host`, `total` or both") {
+				fields(d, n, limitsFields(), l)
+			}
+		}}
 }

@@ -16,12 +16,18 @@ const prefixTakes = "an address or a prefix"
 // short and the same after a renumbering.
 func oneToOneFields() []field[OneToOne] {
 	return []field[OneToOne]{
-		{key: "name", takes: "a name", decode: func(d *decoder, n *node, o *OneToOne) { o.Name = d.name(n) }},
-		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Family = d.family(n) }},
-		{key: "zone", takes: "the name of one zone", decode: (*decoder).oneToOneZone},
-		{key: "outside", takes: prefixTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Outside, o.OutsideAt = d.prefix(n) }},
-		{key: "inside", takes: prefixTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Inside, o.InsideAt = d.prefix(n) }},
-		{key: "expose", takes: "`all`, a service as tcp/25, or a list of services", decode: (*decoder).expose},
+		{key: "name", about: "what counters and messages call the entry", value: nameShape, must: true,
+			takes: "a name", decode: func(d *decoder, n *node, o *OneToOne) { o.Name = d.name(n) }},
+		{key: "family", about: "ipv4 or ipv6; that of the addresses", value: familyShape,
+			takes: familyTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Family = d.family(n) }},
+		{key: "zone", about: "the zone of the uplink", value: oneZoneShape, must: true,
+			takes: "the name of one zone", decode: (*decoder).oneToOneZone},
+		{key: "outside", about: "the outside address, or a prefix", value: prefixShape, must: true,
+			takes: prefixTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Outside, o.OutsideAt = d.prefix(n) }},
+		{key: "inside", about: "the inside address, or a prefix of the same length", value: prefixShape, must: true,
+			takes: prefixTakes, decode: func(d *decoder, n *node, o *OneToOne) { o.Inside, o.InsideAt = d.prefix(n) }},
+		{key: "expose", about: "what may come in: all, or services. Left out: nothing", value: exposeShape,
+			takes: "`all`, a service as tcp/25, or a list of services", decode: (*decoder).expose},
 		logField(func(o *OneToOne) **Log { return &o.Log }),
 	}
 }
@@ -34,7 +40,7 @@ func (d *decoder) oneToOneSection(n *node, p *Policy) {
 		if !ok {
 			return o, false
 		}
-		w.require("a one_to_one entry", "name", "zone", "outside", "inside")
+		requireAll(w, "a one_to_one entry", table)
 		d.oneToOneSides(&o)
 		d.oneToOnes = append(d.oneToOnes, w.label(at, &o.Name, ""))
 		return o, true

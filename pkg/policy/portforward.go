@@ -10,24 +10,38 @@ import (
 
 func portForwardFields() []field[PortForward] {
 	return []field[PortForward]{
-		{key: "name", takes: "a name", decode: func(d *decoder, n *node, f *PortForward) { f.Name = d.name(n) }},
-		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, f *PortForward) { f.Family = d.family(n) }},
-		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, f *PortForward) { f.From = d.zoneRefs(n) }},
-		{key: "address", takes: "an address, a prefix, a range, \"@set\", a list of these, or `any`", decode: (*decoder).outsideAddress},
-		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, f *PortForward) { f.Protocols = d.protocols(n) }},
-		{key: "ports", takes: "a port, a range as 8000-8010, a list of these, or `all`", decode: (*decoder).outsidePorts},
-		{key: "except_ports", takes: portsTake, decode: func(d *decoder, n *node, f *PortForward) { f.ExceptPorts = d.ports(n) }},
-		{key: "to", takes: targetTakes + ", or a list of these", decode: (*decoder).targets},
-		{key: "sticky", takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Sticky, _ = d.boolean(n) }},
-		{key: "map", takes: "a mapping as {tcp/8001: 10.0.0.1:80}, or {file: NAME}", decode: (*decoder).forwardMap},
-		{key: "sources", takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
-			f.Sources = d.addresses(n, setNames)
-		}},
-		{key: "except_sources", takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
-			f.ExceptSources = d.addresses(n, setNames)
-		}},
-		{key: "hairpin", takes: "true, false, or a mapping with `zones` and `source`", decode: (*decoder).hairpin},
-		{key: "masquerade", takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Masquerade, _ = d.boolean(n) }},
+		{key: "name", about: "what counters and messages call the entry. Left out: PROTOCOL-PORTS", value: nameShape,
+			takes: "a name", decode: func(d *decoder, n *node, f *PortForward) { f.Name = d.name(n) }},
+		{key: "family", about: "narrows the entry to one IP family", value: familyShape,
+			takes: familyTakes, decode: func(d *decoder, n *node, f *PortForward) { f.Family = d.family(n) }},
+		{key: "from", about: "the zones where it arrives; may be left out where address is a loopback address", value: zoneRefsShape,
+			takes: zonesTake, decode: func(d *decoder, n *node, f *PortForward) { f.From = d.zoneRefs(n) }},
+		{key: "address", about: "the destination addresses, or any. Left out: the gateway's own", value: outsideAddressShape,
+			takes: "an address, a prefix, a range, \"@set\", a list of these, or `any`", decode: (*decoder).outsideAddress},
+		{key: "protocol", about: "tcp, udp, sctp or udplite, or several", value: portProtocolsShape,
+			takes: protocolsTake, decode: func(d *decoder, n *node, f *PortForward) { f.Protocols = d.protocols(n) }},
+		{key: "ports", about: "the ports outside, or all", value: outsidePortsShape,
+			takes: "a port, a range as 8000-8010, a list of these, or `all`", decode: (*decoder).outsidePorts},
+		{key: "except_ports", about: "not these of the ports", value: portsShape,
+			takes: portsTake, decode: func(d *decoder, n *node, f *PortForward) { f.ExceptPorts = d.ports(n) }},
+		{key: "to", about: "the target, or several that get new flows in turn", value: targetsShape,
+			takes: targetTakes + ", or a list of these", decode: (*decoder).targets},
+		{key: "sticky", about: "of several targets, a client's address always gets the same one", value: booleanShape, preset: false,
+			takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Sticky, _ = d.boolean(n) }},
+		{key: "map", about: "many forwards in one entry, instead of protocol, ports, except_ports, to and sticky", value: mapShape,
+			takes: "a mapping as {tcp/8001: 10.0.0.1:80}, or {file: NAME}", decode: (*decoder).forwardMap},
+		{key: "sources", about: "who may use it", value: addressesShape,
+			takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
+				f.Sources = d.addresses(n, setNames)
+			}},
+		{key: "except_sources", about: "who may not use it", value: addressesShape,
+			takes: addressesTake, decode: func(d *decoder, n *node, f *PortForward) {
+				f.ExceptSources = d.addresses(n, setNames)
+			}},
+		{key: "hairpin", about: "inside hosts reach it at the outside address too", value: hairpinShape, preset: true,
+			takes: "true, false, or a mapping with `zones` and `source`", decode: (*decoder).hairpin},
+		{key: "masquerade", about: "the target sees the gateway as the client", value: booleanShape, preset: false,
+			takes: "true or false", decode: func(d *decoder, n *node, f *PortForward) { f.Masquerade, _ = d.boolean(n) }},
 		instead[PortForward]("destinations", "the outside address of a port forward is its `address`"),
 		maxConnectionsField(func(f *PortForward) *Limits { return &f.Limits }),
 		timeoutsField(func(f *PortForward) **Timeouts { return &f.Timeouts }),
@@ -50,7 +64,7 @@ func (d *decoder) portForwardSection(n *node, p *Policy) {
 		if w.has("map") {
 			w.mapStandsAlone()
 		} else {
-			w.require("a port_forward entry", "protocol", "ports", "to")
+			w.require("a port_forward entry", forwardNeeds()...)
 			w.forwardedPorts(&f)
 			w.attributesFit(f.Protocols, f.Timeouts, f.Helpers)
 		}
@@ -59,9 +73,15 @@ func (d *decoder) portForwardSection(n *node, p *Policy) {
 	})
 }
 
+// forwardNeeds is what an entry without a map must have.
+func forwardNeeds() []string { return []string{"protocol", "ports", "to"} }
+
+// besidesMap is what a map says itself.
+func besidesMap() []string { return []string{"protocol", "ports", "except_ports", "to", "sticky"} }
+
 // mapStandsAlone refuses what a map says itself.
 func (w written) mapStandsAlone() {
-	for _, key := range []string{"protocol", "ports", "except_ports", "to", "sticky"} {
+	for _, key := range besidesMap() {
 		if w.has(key) {
 			w.d.fail(w.place(key), fmt.Sprintf("`%s` and `map` exclude each other: a map names protocols, ports and targets itself; take one of them out", key),
 				Note{w.place("map"), "`map` stands here"})

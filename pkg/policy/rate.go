@@ -21,17 +21,24 @@ const mostCounted = 1_000_000_000
 
 func rateFields() []field[Rate] {
 	return []field[Rate]{
-		{key: "limit", takes: "a rate as 5/minute", decode: (*decoder).rateLimit},
-		{key: "burst", takes: "a number from 1 to 4294967295", decode: func(d *decoder, n *node, r *Rate) {
-			if v, ok := d.number(n, 1, math.MaxUint32); ok {
-				r.Burst = v
-			}
-		}},
-		{key: "per", takes: "the word source, and is left out where the rate is that of all together", decode: func(d *decoder, n *node, r *Rate) {
-			r.PerSource = word(d, n, []string{"source"}, []bool{true})
-		}},
+		{key: "limit", about: "so many per second, minute, hour or day", value: rateTextShape, must: true,
+			takes: "a rate as 5/minute", decode: (*decoder).rateLimit},
+		{key: "burst", about: "how many may come at once", value: positiveShape, preset: defaultBurst,
+			takes: "a number from 1 to 4294967295", decode: func(d *decoder, n *node, r *Rate) {
+				if v, ok := d.number(n, 1, math.MaxUint32); ok {
+					r.Burst = v
+				}
+			}},
+		{key: "per", about: "each source address has a rate of its own. Left out: all together", value: perShape,
+			takes: "the word source, and is left out where the rate is that of all together", decode: func(d *decoder, n *node, r *Rate) {
+				r.PerSource = word(d, n, ratePers(), []bool{true})
+			}},
 	}
 }
+
+func ratePers() []string { return []string{"source"} }
+
+func rateUnits() []string { return []string{"second", "minute", "hour", "day"} }
 
 // rate decodes 10/second, or the mapping. The rate that it gives has a count of
 // 0 where there is a mistake in it.
@@ -42,9 +49,10 @@ func (d *decoder) rate(n *node) Rate {
 		d.rateLimit(n, &r)
 		return r
 	}
-	w, ok := fields(d, n, rateFields(), &r)
+	table := rateFields()
+	w, ok := fields(d, n, table, &r)
 	if ok {
-		w.require("a rate", "limit")
+		requireAll(w, "a rate", table)
 	}
 	if r.Count == 0 {
 		return r
@@ -76,7 +84,7 @@ func parseRate(text string) (count uint32, per time.Duration, problem string) {
 	if !ok {
 		return 0, 0, fmt.Sprintf("%s is not a rate; write a number and a unit, as 10/second", quote(text))
 	}
-	names := []string{"second", "minute", "hour", "day"}
+	names := rateUnits()
 	lengths := []time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}
 	switch {
 	case !found:

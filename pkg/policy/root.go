@@ -9,17 +9,28 @@ import (
 // rootFields is the whole file.
 func rootFields() []field[Policy] {
 	return []field[Policy]{
-		{key: "version", takes: "the number 1", decode: (*decoder).version},
-		{key: "zones", takes: "a mapping of names to zones", decode: (*decoder).zonesSection},
-		{key: "sets", takes: "a mapping of names to address lists", decode: (*decoder).setsSection},
-		{key: "masquerade", takes: "a list of entries", decode: (*decoder).masqueradeSection},
-		{key: "snat", takes: "a list of entries", decode: (*decoder).snatSection},
-		{key: "one_to_one", takes: "a list of entries", decode: (*decoder).oneToOneSection},
-		{key: "port_forward", takes: "a list of entries", decode: (*decoder).portForwardSection},
-		{key: "redirect", takes: "a list of entries", decode: (*decoder).redirectSection},
-		{key: "forward", takes: "a mapping with `default` and `rules`", decode: (*decoder).forwardSection},
-		{key: "input", takes: "a mapping with `default` and `rules`", decode: (*decoder).inputSection},
-		{key: "gateway", takes: "a mapping of settings of the machine", decode: (*decoder).gatewaySection},
+		{key: "version", about: "the version of the policy language", value: integerOne, must: true,
+			takes: "the number 1", decode: (*decoder).version},
+		{key: "zones", about: "the sides of the gateway, by name", value: zonesShape,
+			takes: "a mapping of names to zones", decode: (*decoder).zonesSection},
+		{key: "sets", about: "named address lists, used as \"@name\" wherever addresses stand", value: setsShape,
+			takes: "a mapping of names to address lists", decode: (*decoder).setsSection},
+		{key: "masquerade", about: "many hosts behind the address that the gateway has on the way out; the first entry that matches a new flow translates it", value: sectionOf("masquerade"),
+			takes: "a list of entries", decode: (*decoder).masqueradeSection},
+		{key: "snat", about: "many hosts behind a pool of public addresses; comes before masquerade", value: sectionOf("snat"),
+			takes: "a list of entries", decode: (*decoder).snatSection},
+		{key: "one_to_one", about: "inside hosts and networks with outside addresses of their own, in both directions", value: sectionOf("one_to_one"),
+			takes: "a list of entries", decode: (*decoder).oneToOneSection},
+		{key: "port_forward", about: "the outside reaches a service inside; entries are tried in order", value: sectionOf("port_forward"),
+			takes: "a list of entries", decode: (*decoder).portForwardSection},
+		{key: "redirect", about: "flows are handed to a port of the gateway itself", value: sectionOf("redirect"),
+			takes: "a list of entries", decode: (*decoder).redirectSection},
+		{key: "forward", about: "what may pass the gateway", value: forwardShape,
+			takes: "a mapping with `default` and `rules`", decode: (*decoder).forwardSection},
+		{key: "input", about: "who may reach the gateway's own ports; left out, nothing is put on input", value: inputShape,
+			takes: "a mapping with `default` and `rules`", decode: (*decoder).inputSection},
+		{key: "gateway", about: "the machine itself", value: gatewayShape,
+			takes: "a mapping of settings of the machine", decode: (*decoder).gatewaySection},
 	}
 }
 
@@ -48,7 +59,7 @@ func (d *decoder) parsed() *node {
 	case root == nil:
 		return nil
 	case isNull(root), root.Kind == yaml.DocumentNode:
-		d.fail(Place{d.file, 1, 1}, emptyFile)
+		d.fail(Place{d.file, 1, 1}, d.nothing())
 		return nil
 	case !d.checkAliases(root):
 		return nil

@@ -21,36 +21,48 @@ func (k ruleKind) section() string {
 }
 
 func ruleFields(kind ruleKind) []field[Rule] {
-	to := field[Rule]{key: "to", takes: zonesTake, decode: func(d *decoder, n *node, r *Rule) { r.To = d.zoneRefs(n) }}
+	to := field[Rule]{key: "to", about: "the zones that it goes to", value: zoneRefsShape, preset: "any",
+		takes: zonesTake, decode: func(d *decoder, n *node, r *Rule) { r.To = d.zoneRefs(n) }}
 	if kind == inputRules {
 		to = instead[Rule]("to", "what comes to `input` goes to the gateway itself; its addresses are `destinations`")
 	}
 	return slices.Concat([]field[Rule]{
-		{key: "name", takes: "a name", decode: func(d *decoder, n *node, r *Rule) { r.Name = d.name(n) }},
-		{key: "family", takes: familyTakes, decode: func(d *decoder, n *node, r *Rule) { r.Family = d.family(n) }},
-		{key: "from", takes: zonesTake, decode: func(d *decoder, n *node, r *Rule) { r.From = d.zoneRefs(n) }},
+		{key: "name", about: "what counters and messages call the rule. Left out: made of the zones", value: nameShape,
+			takes: "a name", decode: func(d *decoder, n *node, r *Rule) { r.Name = d.name(n) }},
+		{key: "family", about: "narrows the rule to one IP family", value: familyShape,
+			takes: familyTakes, decode: func(d *decoder, n *node, r *Rule) { r.Family = d.family(n) }},
+		{key: "from", about: "the zones that it comes from", value: zoneRefsShape, preset: "any",
+			takes: zonesTake, decode: func(d *decoder, n *node, r *Rule) { r.From = d.zoneRefs(n) }},
 		to,
 	}, narrowFields(func(r *Rule) narrowing {
 		return narrowing{&r.Sources, &r.ExceptSources, &r.Destinations, &r.ExceptDestinations}
 	}), []field[Rule]{
-		{key: "protocol", takes: protocolsTake, decode: func(d *decoder, n *node, r *Rule) { r.Protocols = d.protocols(n) }},
-		{key: "source_ports", takes: portsTake, decode: func(d *decoder, n *node, r *Rule) { r.SourcePorts = d.ports(n) }},
-		{key: "ports", takes: portsTake, decode: func(d *decoder, n *node, r *Rule) { r.Ports = d.ports(n) }},
-		{key: "icmp_types", takes: "the name of an ICMP type, or a list of names", decode: func(d *decoder, n *node, r *Rule) {
-			r.ICMPTypes = d.icmpTypes(n)
-		}},
-		{key: "action", takes: "accept, drop or reject", decode: func(d *decoder, n *node, r *Rule) { r.Action = d.action(n) }},
-		{key: "rate", takes: rateTakes, decode: func(d *decoder, n *node, r *Rule) {
-			rate := d.rate(n)
-			r.Rate = &rate
-		}},
-		{key: "synproxy", takes: "true or false", decode: func(d *decoder, n *node, r *Rule) { r.Synproxy, _ = d.boolean(n) }},
+		{key: "protocol", about: "only these protocols", value: protocolsShape,
+			takes: protocolsTake, decode: func(d *decoder, n *node, r *Rule) { r.Protocols = d.protocols(n) }},
+		{key: "source_ports", about: "only these ports of the client", value: portsShape, needs: "protocol",
+			takes: portsTake, decode: func(d *decoder, n *node, r *Rule) { r.SourcePorts = d.ports(n) }},
+		{key: "ports", about: "only these destination ports; behind a port forward the target's", value: portsShape, needs: "protocol",
+			takes: portsTake, decode: func(d *decoder, n *node, r *Rule) { r.Ports = d.ports(n) }},
+		{key: "icmp_types", about: "only these types of ICMP and ICMPv6", value: icmpTypesShape,
+			takes: "the name of an ICMP type, or a list of names", decode: func(d *decoder, n *node, r *Rule) {
+				r.ICMPTypes = d.icmpTypes(n)
+			}},
+		{key: "action", about: "what becomes of what matches", value: actionShape, must: true,
+			takes: "accept, drop or reject", decode: func(d *decoder, n *node, r *Rule) { r.Action = d.action(n) }},
+		{key: "rate", about: "match new connections up to this rate; the next rules decide of those above it", value: rateShape,
+			takes: rateTakes, decode: func(d *decoder, n *node, r *Rule) {
+				rate := d.rate(n)
+				r.Rate = &rate
+			}},
+		{key: "synproxy", about: "the gateway completes the TCP handshake before the server sees anything", value: booleanShape, preset: false,
+			takes: "true or false", decode: func(d *decoder, n *node, r *Rule) { r.Synproxy, _ = d.boolean(n) }},
 		maxConnectionsField(func(r *Rule) *Limits { return &r.Limits }),
-		{key: "mark", takes: markTakes, decode: func(d *decoder, n *node, r *Rule) {
-			if m, ok := d.packetMark(n); ok {
-				r.Mark = &m
-			}
-		}},
+		{key: "mark", about: "gives packets a mark before they are routed", value: markShape,
+			takes: markTakes, decode: func(d *decoder, n *node, r *Rule) {
+				if m, ok := d.packetMark(n); ok {
+					r.Mark = &m
+				}
+			}},
 		logField(func(r *Rule) **Log { return &r.Log }),
 		instead[Rule]("timeouts", "it belongs to `masquerade`, `snat` and `port_forward`"),
 		instead[Rule]("helpers", "it belongs to `masquerade`, `snat` and `port_forward`"),
@@ -69,7 +81,7 @@ func (d *decoder) rulesOf(n *node, kind ruleKind, f *Forward) {
 		if !ok {
 			return r, false
 		}
-		w.require("a rule", "action")
+		requireAll(w, "a rule", table)
 		w.portsNeedProtocol("ports", r.Protocols)
 		w.portsNeedProtocol("source_ports", r.Protocols)
 		if w.has("icmp_types") {

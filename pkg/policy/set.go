@@ -10,11 +10,12 @@ type setFile struct{ source int }
 
 func setFileFields() []field[setFile] {
 	return []field[setFile]{
-		{key: "file", takes: "the name of a file with one address a line", decode: func(d *decoder, n *node, f *setFile) {
-			if index, ok := d.referred(n); ok {
-				f.source = index
-			}
-		}},
+		{key: "file", about: "a file with one address, prefix or range a line; # begins a comment. Relative to the policy file", value: fileShape, must: true,
+			takes: "the name of a file with one address a line", decode: func(d *decoder, n *node, f *setFile) {
+				if index, ok := d.referred(n); ok {
+					f.source = index
+				}
+			}},
 	}
 }
 
@@ -66,11 +67,12 @@ func (d *decoder) setFromList(n *node) []Address {
 
 func (d *decoder) setFromFile(n *node) []Address {
 	f := setFile{source: -1}
-	w, ok := fields(d, n, setFileFields(), &f)
+	table := setFileFields()
+	w, ok := fields(d, n, table, &f)
 	if !ok {
 		return nil
 	}
-	w.require("a set that is no list", "file")
+	requireAll(w, "a set that is no list", table)
 	if f.source < 0 {
 		return nil
 	}

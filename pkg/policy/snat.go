@@ -8,18 +8,23 @@ import (
 
 func snatFields() []field[SNAT] {
 	return append(lift(translationFields(), func(s *SNAT) *Masquerade { return &s.Masquerade }), []field[SNAT]{
-		{key: "addresses", takes: "an address, a prefix, a range or a list of these", decode: func(d *decoder, n *node, s *SNAT) {
-			s.Addresses = d.pool(n)
-		}},
-		{key: "distribution", takes: "persistent, kernel or round-robin", decode: func(d *decoder, n *node, s *SNAT) {
-			s.Distribution = word(d, n, []string{"persistent", "kernel", "round-robin"}, []Distribution{Persistent, KernelChoice, RoundRobin})
-		}},
-		{key: "ports_per_host", takes: "a number of ports, from 1 to 65535", decode: func(d *decoder, n *node, s *SNAT) {
-			v, _ := d.number(n, 1, 65535)
-			s.PortsPerHost = uint16(v)
-		}},
+		{key: "addresses", about: "the pool of public addresses", value: poolShape, must: true,
+			takes: "an address, a prefix, a range or a list of these", decode: func(d *decoder, n *node, s *SNAT) {
+				s.Addresses = d.pool(n)
+			}},
+		{key: "distribution", about: "who gets which address of the pool: persistent keeps one for each inside host", value: distributionShape, preset: "persistent",
+			takes: "persistent, kernel or round-robin", decode: func(d *decoder, n *node, s *SNAT) {
+				s.Distribution = word(d, n, distributions(), []Distribution{Persistent, KernelChoice, RoundRobin})
+			}},
+		{key: "ports_per_host", about: "so many outside ports for each inside host, computed and not logged. Left out: not divided", value: portsPerHostShape,
+			takes: "a number of ports, from 1 to 65535", decode: func(d *decoder, n *node, s *SNAT) {
+				v, _ := d.number(n, 1, 65535)
+				s.PortsPerHost = uint16(v)
+			}},
 	}...)
 }
+
+func distributions() []string { return []string{"persistent", "kernel", "round-robin"} }
 
 func (d *decoder) snatSection(n *node, p *Policy) {
 	table := snatFields()
@@ -29,7 +34,7 @@ func (d *decoder) snatSection(n *node, p *Policy) {
 		if !ok {
 			return s, false
 		}
-		w.require("a snat entry", "from", "to", "addresses")
+		requireAll(w, "a snat entry", table)
 		if w.has("ports_per_host") && s.Distribution != Persistent {
 			d.fail(w.place("distribution"), "`ports_per_host` computes the address of each host, so there is nothing to distribute; take one of them out",
 				Note{w.place("ports_per_host"), "`ports_per_host` stands here"})

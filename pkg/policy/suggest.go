@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// Nearest gives the known word that a mistyped one most likely stands for, or ""
+// where none is near.
+func Nearest(word string, known []string) string { return nearest(word, known) }
+
 // nearest gives the known word that a mistyped one most likely stands for, or
 // "" where none is near.
 func nearest(word string, known []string) string {
@@ -14,6 +18,8 @@ func nearest(word string, known []string) string {
 	}
 	if s := synonym(word); slices.Contains(known, s) {
 		return s
+	} else if one := strings.TrimSuffix(s, "s"); slices.Contains(known, one) {
+		return one // where a key takes one, it is named so
 	}
 	best, least := "", min(1+max(1, len(word)/3), len(word))
 	for _, k := range known {

@@ -16,7 +16,7 @@ type timeoutsDecoding struct {
 func timeoutsFields() []field[timeoutsDecoding] {
 	states := func(protocol string, names []string, of func(*Timeouts) *[]Timeout) field[timeoutsDecoding] {
 		takes := fmt.Sprintf("a mapping of states to durations, as {%s: 3m}", names[len(names)/4])
-		return field[timeoutsDecoding]{key: protocol, takes: takes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
+		return field[timeoutsDecoding]{key: protocol, about: "flows of " + protocol + ", by state", value: objectShape(stateFields(names, of)), takes: takes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
 			n = deref(n)
 			if !d.filled(n, "a state with a duration") {
 				return
@@ -28,14 +28,14 @@ func timeoutsFields() []field[timeoutsDecoding] {
 			fields(d, n, stateFields(names, of), &inner)
 		}}
 	}
-	whole := func(protocol string, of func(*Timeouts) *time.Duration) field[timeoutsDecoding] {
-		return field[timeoutsDecoding]{key: protocol, takes: durationTakes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
+	whole := func(protocol, about string, of func(*Timeouts) *time.Duration) field[timeoutsDecoding] {
+		return field[timeoutsDecoding]{key: protocol, about: about, value: durationShape, takes: durationTakes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
 			if v, ok := d.duration(n); ok && t.settled(d, n, v, *of(t.to)) {
 				*of(t.to) = v
 			}
 		}}
 	}
-	generic := whole("generic", func(t *Timeouts) *time.Duration { return &t.Generic })
+	generic := whole("generic", "all other protocols", func(t *Timeouts) *time.Duration { return &t.Generic })
 	ofAll := generic.decode
 	generic.decode = func(d *decoder, n *node, t *timeoutsDecoding) {
 		if t.setting == "" {
@@ -49,7 +49,7 @@ func timeoutsFields() []field[timeoutsDecoding] {
 		states("tcp", []string{"syn_sent", "syn_recv", "established", "fin_wait", "close_wait", "last_ack", "time_wait", "close"},
 			func(t *Timeouts) *[]Timeout { return &t.TCP }),
 		states("udp", []string{"unreplied", "replied"}, func(t *Timeouts) *[]Timeout { return &t.UDP }),
-		whole("icmp", func(t *Timeouts) *time.Duration { return &t.ICMP }),
+		whole("icmp", "ICMP and ICMPv6", func(t *Timeouts) *time.Duration { return &t.ICMP }),
 		generic,
 		instead[timeoutsDecoding]("icmpv6", "`icmp` is for both families"),
 	}
@@ -59,7 +59,7 @@ func timeoutsFields() []field[timeoutsDecoding] {
 func stateFields(names []string, of func(*Timeouts) *[]Timeout) []field[timeoutsDecoding] {
 	table := make([]field[timeoutsDecoding], len(names))
 	for i, name := range names {
-		table[i] = field[timeoutsDecoding]{key: name, takes: durationTakes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
+		table[i] = field[timeoutsDecoding]{key: name, about: "how long a flow lives in this state", value: durationShape, takes: durationTakes, decode: func(d *decoder, n *node, t *timeoutsDecoding) {
 			after, ok := d.duration(n)
 			if !ok {
 				return
@@ -99,9 +99,10 @@ const entryTimeoutsTake = "a mapping as {tcp: {established: 2h4m}, udp: {replied
 const timeoutsTake = "a mapping as {tcp: {established: 2h4m}, udp: {replied: 3m}, icmp: 30s, generic: 10m}"
 
 func timeoutsField[T any](of func(*T) **Timeouts) field[T] {
-	return field[T]{key: "timeouts", takes: entryTimeoutsTake, decode: func(d *decoder, n *node, to *T) {
-		d.timeouts(n, of(to), "")
-	}}
+	return field[T]{key: "timeouts", about: "how long connections are remembered without a packet", value: timeoutsShape,
+		takes: entryTimeoutsTake, decode: func(d *decoder, n *node, to *T) {
+			d.timeouts(n, of(to), "")
+		}}
 }
 
 // attributesFit reports timeouts and helpers of an entry that none of its

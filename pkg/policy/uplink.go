@@ -42,24 +42,27 @@ func (d *decoder) mssClamp(n *node, z *Zone) {
 
 func symmetricFields() []field[Symmetric] {
 	return []field[Symmetric]{
-		{key: "gateway", takes: "the address of the next hop, or one of each family", decode: (*decoder).nextHops},
-		{key: "mark", takes: markTakes, decode: func(d *decoder, n *node, s *Symmetric) {
-			m, ok := d.packetMark(n)
-			if ok && m.Value == 0 {
-				d.fail(m.Place, "a mark of 0 is what unmarked packets have; write another value")
-				return
-			}
-			s.Mark = m
-		}},
-		{key: "table", takes: "the number of a routing table, from 1 to 4294967295", decode: func(d *decoder, n *node, s *Symmetric) {
-			v, ok := d.number(n, 1, math.MaxUint32)
-			// RT_TABLE_DEFAULT, RT_TABLE_MAIN and RT_TABLE_LOCAL.
-			if ok && v >= 253 && v <= 255 {
-				d.failAt(deref(n), fmt.Sprintf("the routing table %d is one that every host has (253 default, 254 main, 255 local); choose another number", v))
-				return
-			}
-			s.Table = v
-		}},
+		{key: "gateway", about: "the next hop, or a list of one for each family. Left out: found in the host's routes", value: nextHopsShape,
+			takes: "the address of the next hop, or one of each family", decode: (*decoder).nextHops},
+		{key: "mark", about: "the mark of packets and flows of this uplink. Left out: chosen", value: markNotZeroShape,
+			takes: markTakes, decode: func(d *decoder, n *node, s *Symmetric) {
+				m, ok := d.packetMark(n)
+				if ok && m.Value == 0 {
+					d.fail(m.Place, "a mark of 0 is what unmarked packets have; write another value")
+					return
+				}
+				s.Mark = m
+			}},
+		{key: "table", about: "the number of the routing table. Left out: chosen", value: tableShape,
+			takes: "the number of a routing table, from 1 to 4294967295", decode: func(d *decoder, n *node, s *Symmetric) {
+				v, ok := d.number(n, 1, math.MaxUint32)
+				// RT_TABLE_DEFAULT, RT_TABLE_MAIN and RT_TABLE_LOCAL.
+				if ok && v >= 253 && v <= 255 {
+					d.failAt(deref(n), fmt.Sprintf("the routing table %d is one that every host has (253 default, 254 main, 255 local); choose another number", v))
+					return
+				}
+				s.Table = v
+			}},
 	}
 }
 

@@ -48,7 +48,7 @@ func (d *decoder) parseYAML() (root *node) {
 	var doc, second yaml.Node
 	switch err := loader.Load(&doc); {
 	case err == io.EOF:
-		d.fail(Place{d.file, 1, 1}, emptyFile)
+		d.fail(Place{d.file, 1, 1}, d.nothing())
 		return nil
 	case err != nil:
 		d.syntaxError(err)
@@ -86,6 +86,13 @@ func yaml11(text []byte) []byte {
 }
 
 const emptyFile = "the policy is empty; the smallest one is `version: 1`"
+
+func (d *decoder) nothing() string {
+	if d.empty != "" {
+		return d.empty
+	}
+	return emptyFile
+}
 
 // syntaxError reports an error of the YAML library.
 func (d *decoder) syntaxError(err error) {

@@ -10,19 +10,25 @@ import (
 
 func zoneFields() []field[Zone] {
 	return []field[Zone]{
-		{key: "interfaces", takes: "an interface name, a prefix of names as \"br-*\", or a list of these", decode: func(d *decoder, n *node, z *Zone) {
-			z.Interfaces = d.interfaces(n)
-		}},
-		{key: "networks", takes: addressesTake, decode: func(d *decoder, n *node, z *Zone) {
-			z.Networks = d.addresses(n, setNames)
-		}},
-		{key: "default_route", takes: "true or false", decode: func(d *decoder, n *node, z *Zone) { z.DefaultRoute, _ = d.boolean(n) }},
-		{key: "mss_clamp", takes: "pmtu, or a number from 536 to 65495", decode: (*decoder).mssClamp},
-		{key: "symmetric", takes: "true, false, or a mapping with `gateway`, `mark` and `table`", decode: (*decoder).symmetric},
-		{key: "antispoof", takes: "true or false", decode: func(d *decoder, n *node, z *Zone) {
-			z.Antispoof, _ = d.boolean(n)
-			z.AntispoofAt = d.at(deref(n))
-		}},
+		{key: "interfaces", about: "the zone's interfaces; a trailing * stands for every name that begins so. They need not exist yet. Left out: any interface", value: interfacesShape,
+			takes: "an interface name, a prefix of names as \"br-*\", or a list of these", decode: func(d *decoder, n *node, z *Zone) {
+				z.Interfaces = d.interfaces(n)
+			}},
+		{key: "networks", about: "addresses of the hosts on that side. Left out: any address", value: addressesShape,
+			takes: addressesTake, decode: func(d *decoder, n *node, z *Zone) {
+				z.Networks = d.addresses(n, setNames)
+			}},
+		{key: "default_route", about: "the interfaces that hold the host's default route are in the zone too", value: booleanShape, preset: false,
+			takes: "true or false", decode: func(d *decoder, n *node, z *Zone) { z.DefaultRoute, _ = d.boolean(n) }},
+		{key: "mss_clamp", about: "what TCP connections to and from the zone may put into a packet: what fits the route (pmtu), or a segment size", value: mssClampShape,
+			takes: "pmtu, or a number from 536 to 65495", decode: (*decoder).mssClamp},
+		{key: "symmetric", about: "an uplink: answers to what came in here leave here, whatever the default route", value: symmetricShape, preset: false,
+			takes: "true, false, or a mapping with `gateway`, `mark` and `table`", decode: (*decoder).symmetric},
+		{key: "antispoof", about: "drop what arrives on the zone's interfaces from a source that the host would not send back there. Left out: true if the zone has networks", value: booleanShape,
+			takes: "true or false", decode: func(d *decoder, n *node, z *Zone) {
+				z.Antispoof, _ = d.boolean(n)
+				z.AntispoofAt = d.at(deref(n))
+			}},
 	}
 }
 
