@@ -68,6 +68,8 @@ type Result struct {
 	Uplinks []Uplink
 	// Warnings are about policies that do what they say and may not be meant.
 	Warnings policy.Errors
+	// NotHeld are outside addresses of entries that the host does not hold.
+	NotHeld []NotHeld
 }
 
 // compiler holds what the steps share.
@@ -98,6 +100,7 @@ type compiler struct {
 	forwards [2]bool // families that something is forwarded of
 	errs     policy.Errors
 	warnings policy.Errors
+	unheld   []NotHeld
 }
 
 // Compile compiles a policy. The error is of type policy.Errors: conflicts
@@ -151,7 +154,7 @@ func Compile(p *policy.Policy, facts Facts) (*Result, error) {
 	r := &Result{Ruleset: c.out, Uplinks: c.uplinks, Strict: c.strict}
 	r.IPv4, r.IPv6 = c.forwarding()
 	c.warnings.Sort()
-	r.Warnings = c.warnings
+	r.Warnings, r.NotHeld = c.warnings, c.unheld
 	return r, nil
 }
 

@@ -31,6 +31,8 @@ func (h host) Leaves(to netip.Addr) []string {
 	return []string{h.k.oif}
 }
 
+func (h host) Way(to netip.Addr) []string { return h.Leaves(to) }
+
 func (h host) Holds(string, netip.Addr, netip.Addr) bool { return true }
 
 func (h host) Address(_ string, other netip.Addr) netip.Addr {

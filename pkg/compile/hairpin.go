@@ -95,8 +95,8 @@ func (c *compiler) sameInterface(ch *ruleset.Chain, to string, f *forwards) {
 		}
 		zo := origin("zone", z.Name, z.Place)
 		for f, list := range z.networks {
-			if len(list) == 0 {
-				continue
+			if len(list) == 0 || list.equal(whole(f)) {
+				continue // all addresses do not tell one link from another
 			}
 			name, _ := c.nameOf("zone_"+z.Name+familySuffix(f), list.content())
 			c.rule(ch, zo, jumpTo(to), isFamily(f),

@@ -39,6 +39,7 @@ func (c *compiler) notHeld(list spans, to []*zone, what string, at policy.Place)
 	} else if _, ok := list[0].prefix(); ok && len(list) == 1 && !one {
 		command, mends = fmt.Sprintf("ip route add local %s dev lo", list[0]), "it"
 	}
+	c.unheld = append(c.unheld, NotHeld{at, strings.ReplaceAll(what, "`", ""), shown, addCommands(missing, command), len(c.onLinks(missing, to)) > 0})
 	text, are, it := strings.Join(shown, ", "), "are not addresses", "each of them"
 	if one {
 		are, it = "is not an address", "it"
@@ -48,6 +49,40 @@ func (c *compiler) notHeld(list spans, to []*zone, what string, at policy.Place)
 	}
 	c.warning(at, fmt.Sprintf("%s in the %s %s of this host: unless a router sends %s here, answers do not come back; `%s` mends %s",
 		text, what, are, it, command, mends))
+}
+
+// NotHeld is outside addresses that the host does not hold.
+type NotHeld struct {
+	policy.Place
+	What      string   // "pool of snat web"
+	Addresses []string // and ranges, the first few
+	Commands  []string // add them to the host, or the first
+	// OnLink says that neighbours of an uplink ask for some of them: nobody
+	// answers. Others may be sent here by a router.
+	OnLink bool
+}
+
+// heldOneByOne is up to how many addresses commands add one by one.
+const heldOneByOne = 16
+
+// addCommands makes the command that adds the first of some addresses one for
+// each of them, where they are few and it does not add all already.
+func addCommands(missing spans, command string) (out []string) {
+	for _, s := range missing {
+		for a := s.lo; ; a = a.Next() {
+			if len(out) == heldOneByOne {
+				return []string{command}
+			}
+			out = append(out, strings.Replace(command, missing[0].lo.String(), a.String(), 1))
+			if a == s.hi {
+				break
+			}
+		}
+	}
+	if strings.HasPrefix(command, "ip route ") {
+		return []string{command}
+	}
+	return out
 }
 
 // answersFor gives the addresses of a family for which the host answers those
@@ -102,6 +137,14 @@ func (c *compiler) linksOf(z *zone) []Link {
 		if len(z.Interfaces) > 0 && z.on(pattern{name: link.Name}) {
 			out = append(out, link)
 		}
+	}
+	return out
+}
+
+// onLinks is onLink of several zones.
+func (c *compiler) onLinks(list spans, zones []*zone) (out spans) {
+	for _, z := range zones {
+		out = append(out, c.onLink(list, z)...)
 	}
 	return out
 }

@@ -49,6 +49,16 @@ func (f *forwards) byLoopback() (families [2]bool) {
 	return families
 }
 
+// loopbackEntry is where the first of these forwards is written.
+func (c *compiler) loopbackEntry() policy.Place {
+	for i := range c.policy.PortForward {
+		if p := &c.policy.PortForward[i]; slices.ContainsFunc(p.Address, policy.Address.Loopback) {
+			return p.Place
+		}
+	}
+	return policy.Place{}
+}
+
 // apart gives an entry for the addresses that others can send to and one for
 // loopback addresses, where an entry names both.
 func (c *compiler) apart(p *policy.PortForward) []*policy.PortForward {
@@ -81,7 +91,9 @@ func holdsLoopback(list spans) bool {
 
 // setAddress is a rule that writes an address and goes on.
 func (c *compiler) setAddress(ch *ruleset.Chain, f int, fields []ruleset.Field, matches ...ruleset.Match) {
-	r := c.rule(ch, own("port_forward"), ruleset.Action{}, append([]ruleset.Match{isFamily(f)}, matches...)...)
+	o := own("port_forward")
+	o.Place = ruleset.Place(c.loopbackEntry())
+	r := c.rule(ch, o, ruleset.Action{}, append([]ruleset.Match{isFamily(f)}, matches...)...)
 	r.Do = []ruleset.Statement{{Kind: ruleset.SetAddress, Fields: fields}}
 }
 

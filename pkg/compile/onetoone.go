@@ -113,7 +113,8 @@ func inCommon(all []*mapping, of func(*mapping) span, each func(first, second *m
 }
 
 // homes gives the zones that an entry's inside hosts can be in: those whose
-// networks have them; for what is in none, those that may have any address. An
+// networks have them; for what is in none, those that may have any address, be
+// it that their networks are all addresses. An
 // uplink of some entry is home to nobody, unless there is no other zone.
 func (c *compiler) homes(m *mapping, uplinks map[*zone]bool) []*zone {
 	var known, open, others []*zone
@@ -121,7 +122,7 @@ func (c *compiler) homes(m *mapping, uplinks map[*zone]bool) []*zone {
 	for _, z := range c.zones {
 		switch {
 		case !z.left[m.family].intersects(spans{m.inside}):
-		case len(z.Networks) > 0:
+		case len(z.Networks) > 0 && !z.networks[m.family].equal(whole(m.family)):
 			known = append(known, z)
 			left = left.minus(z.left[m.family])
 		case z == m.zone:

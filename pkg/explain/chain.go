@@ -171,7 +171,15 @@ next:
 			}
 		}
 		r := x.rule
+		if w.Trace != nil {
+			w.came = w.ends()
+		}
 		if r.never {
+			if w.Trace != nil {
+				w.limit = true
+				w.trace(c, r, nil, -1, &r.Origin)
+				w.limit = false
+			}
 			continue
 		}
 		for k := range r.do {
@@ -199,7 +207,9 @@ func (w *Walker) act(c *chain, r *rule, a *ruleset.Action, to *chain) flow {
 		return w.lookUp(c, r)
 	}
 	origin := &r.Origin
-	w.trace(c, r, nil, -1, origin)
+	if w.Trace != nil {
+		w.trace(c, r, nil, -1, origin)
+	}
 	switch a.Kind {
 	case ruleset.DNAT, ruleset.SNAT, ruleset.SNATToDest, ruleset.Masquerade, ruleset.Redirect:
 		w.translate(a.Kind, a.NAT, origin)
@@ -227,7 +237,7 @@ func (w *Walker) follow(a *ruleset.Action, to *chain, origin *ruleset.Origin) fl
 	case ruleset.Return:
 		return back
 	case ruleset.Accept, ruleset.Drop, ruleset.Reject, ruleset.Synproxy:
-		w.result.Verdict, w.result.By = a.Kind, origin
+		w.result.Verdict, w.result.By, w.result.With = a.Kind, origin, a.With
 		return decided
 	}
 	return onward
@@ -249,7 +259,9 @@ func (w *Walker) lookUp(c *chain, r *rule) flow {
 func (w *Walker) element(c *chain, r *rule, i int) flow {
 	a, s := &r.Action, r.in
 	origin := w.originOf(r, s, i)
-	w.trace(c, r, s, i, origin)
+	if w.Trace != nil {
+		w.trace(c, r, s, i, origin)
+	}
 	if a.Kind != ruleset.VerdictMap {
 		w.translate(a.Kind, fromMap(s, i, a.NAT), origin)
 		return decided
@@ -337,12 +349,15 @@ func (w *Walker) change(do *ruleset.Statement) {
 	}
 }
 
-func (w *Walker) trace(c *chain, r *rule, s *set, i int, origin *ruleset.Origin) {
-	if w.Trace == nil {
-		return
-	}
+// ends are those that the packet has now.
+func (w *Walker) ends() Became {
 	p := &w.frame.p
-	step := Step{Hook: w.hook, Chain: c.Chain, Rule: r.Rule, Element: i, Origin: origin,
+	return Became{p.Source, p.Destination, p.SourcePort, p.DestinationPort}
+}
+
+func (w *Walker) trace(c *chain, r *rule, s *set, i int, origin *ruleset.Origin) {
+	p := &w.came
+	step := Step{Hook: w.hook, Chain: c.Chain, Rule: r.Rule, Element: i, Origin: origin, Limited: w.limit,
 		Source: p.Source, Destination: p.Destination, SourcePort: p.SourcePort, DestinationPort: p.DestinationPort}
 	if s != nil {
 		step.Set = s.Set

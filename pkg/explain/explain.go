@@ -1,7 +1,8 @@
 // Package explain walks one packet through a compiled ruleset as the kernel
 // would, without a kernel.
 //
-// It is made for the first packet of a flow. What the kernel chooses, the walk
+// It is made for the first packet of a flow; one of an open flow is walked where
+// the flow is told (Packet.Flow). What the kernel chooses, the walk
 // cannot know: one of several targets, an address of a pool, a port, the address
 // that masquerade takes. A packet can say what became of it (Became); the walk
 // then answers whether that is among what the rules allow, and goes on with it.
@@ -25,6 +26,17 @@ import (
 
 // Host is what rules ask the host for: its routes and addresses.
 type Host interface {
+	Routing
+	// Holds says whether a packet that is masqueraded on its way out of an
+	// interface, or redirected on its way in, can get an address. Other is the
+	// address of its other end.
+	Holds(iface string, a, other netip.Addr) bool
+	// Address gives the first that it can get; not valid where there is none.
+	Address(iface string, other netip.Addr) netip.Addr
+}
+
+// Routing is what the host's routes say.
+type Routing interface {
 	// Kind is the kind of an address by the routes (RTN_* of rtnetlink(7)).
 	Kind(a netip.Addr) uint32
 	// LocalOn says whether an address is the host's own, seen from one interface.
@@ -32,12 +44,10 @@ type Host interface {
 	// Leaves gives the interfaces that a packet to an address may leave by, the
 	// best first. The walk does not keep or change the list.
 	Leaves(to netip.Addr) []string
-	// Holds says whether a packet that is masqueraded on its way out of an
-	// interface, or redirected on its way in, can get an address. Other is the
-	// address of its other end.
-	Holds(iface string, a, other netip.Addr) bool
-	// Address gives the first that it can get; not valid where there is none.
-	Address(iface string, other netip.Addr) netip.Addr
+	// Way gives those that one leaves by which has no mark, nor anything else
+	// that a rule of routing asks for; more than one where a route has several
+	// next hops.
+	Way(to netip.Addr) []string
 }
 
 // Packet is a packet as it arrives, or as the host sends it where In is "".
@@ -56,10 +66,21 @@ type Packet struct {
 	Mark, CtMark                uint32
 	// Became is what it was translated to, or not set.
 	Became Became
+	// Flow is the flow that it belongs to, where an earlier packet has opened
+	// that; nil where it opens one itself.
+	Flow *Flow
 }
 
-// Became is the source and destination of a packet that has been translated. It
-// is set if Destination is valid; Source is then too.
+// Flow is an open flow as conntrack has it: Original is how its first packet
+// came, Reply how answers come. Answer says that the packet is one. The
+// identifier of ICMP stands where the port of who asks does.
+type Flow struct {
+	Original, Reply Became
+	Answer          bool
+}
+
+// Became is the source and destination of a packet, one that has been translated
+// most of all. It is set if Destination is valid; Source is then too.
 type Became struct {
 	Source, Destination         netip.Addr
 	SourcePort, DestinationPort uint16
@@ -82,6 +103,9 @@ type Translation struct {
 	// Foreign is a translation that the packet has and no rule here made. Kind
 	// is then Continue.
 	Foreign bool
+	// Offers is what Address and Port are chosen from, as the rule or its map
+	// has it.
+	Offers ruleset.NAT
 }
 
 // Result is how a packet fared.
@@ -99,10 +123,17 @@ type Result struct {
 	Local, Unrouted bool
 	Out             string // the interface that it leaves by
 	Mark, CtMark    uint32
+	// Untracked says that conntrack was told to pass it by.
+	Untracked bool
+	// Ends are those that the packet has where the walk ended.
+	Ends Became
+	// With is how it was rejected (ruleset.Action).
+	With string
 }
 
 // Step is a rule that matched. Set is the map that it looked into, if any, and
-// Element what it found there.
+// Element what it found there. Limited is a rule that would have done what it
+// says, were its limit reached.
 type Step struct {
 	Hook    ruleset.HookPoint
 	Chain   *ruleset.Chain
@@ -110,7 +141,8 @@ type Step struct {
 	Set     *ruleset.Set
 	Element int
 	Origin  *ruleset.Origin // of the element, or of the rule
-	// Source and Destination are those of the packet at this point.
+	Limited bool
+	// Source and Destination are those of the packet as it came to the rule.
 	Source, Destination         netip.Addr
 	SourcePort, DestinationPort uint16
 }
@@ -121,6 +153,9 @@ type Step struct {
 type Walker struct {
 	// Trace is called with each rule that matched, unless it is nil.
 	Trace func(Step)
+	// Guess says that where a packet came in by, or leaves by, is a guess at what
+	// was: any interface that may lead to an address then does.
+	Guess bool
 
 	rules  *ruleset.Ruleset
 	host   Host
@@ -132,5 +167,7 @@ type Walker struct {
 	frame  frame
 	result Result
 	depth  int
+	limit  bool   // what is traced is a limit that is not reached
+	came   Became // what is traced came with these ends to its rule
 	hook   ruleset.HookPoint
 }

@@ -42,6 +42,8 @@ func (d desk) Leaves(to netip.Addr) []string {
 	return d.leaves[""]
 }
 
+func (d desk) Way(to netip.Addr) []string { return d.Leaves(to) }
+
 func (d desk) Holds(iface string, a, _ netip.Addr) bool { return d.holder(a) == iface }
 
 func (d desk) Address(iface string, other netip.Addr) netip.Addr {
@@ -109,8 +111,20 @@ func TestMatches(t *testing.T) {
 			t.Errorf("match %d is wrong", i)
 		}
 	}
-	// Before conntrack, and where it was told to pass the packet by.
+	// Answers go to what the source became.
+	w.become(false, addr("203.0.113.1"), 1000)
+	if !match(ruleset.CtReplyIPDaddr, ruleset.Equal, []byte{203, 0, 113, 1}, nil) || !match(ruleset.CtOrigIPSaddr, ruleset.Equal, []byte{10, 0, 1, 7}, nil) {
+		t.Error("conntrack does not know the way of answers")
+	}
+	// Before conntrack, and where it was told to pass the packet by. Nothing has
+	// looked at what it knows before.
+	w.frame.load(&p)
 	w.frame.track(false)
+	for _, f := range []ruleset.Field{ruleset.CtOrigIPSaddr, ruleset.CtOrigIPDaddr, ruleset.CtReplyIPDaddr} {
+		if match(f, ruleset.NotEqual, []byte{1, 2, 3, 4}, nil) {
+			t.Errorf("a packet that conntrack has not seen has field %d of its flow", f)
+		}
+	}
 	if match(ruleset.CtMark, ruleset.Equal, []byte{0, 0, 0, 2}, nil) || !match(ruleset.CtStateField, ruleset.AnyOf, []byte{0, 0, 0, ruleset.CtInvalid}, nil) {
 		t.Error("a packet that conntrack has not seen has a mark of its flow")
 	}
@@ -228,7 +242,11 @@ func TestWay(t *testing.T) {
 	w := New(rs, router())
 	var seen []string
 	w.Trace = func(s Step) {
-		seen = append(seen, fmt.Sprintf("%s/%s/%s %s", s.Hook, s.Chain.Name, s.Origin.Entry, s.Source))
+		limited := ""
+		if s.Limited {
+			limited = "limited "
+		}
+		seen = append(seen, fmt.Sprintf("%s/%s/%s%s %s", s.Hook, s.Chain.Name, limited, s.Origin.Entry, s.Source))
 		if s.Origin.Place.String() != "policy.yaml:7:3" {
 			t.Errorf("a rule of %s", s.Origin.Place)
 		}
@@ -236,7 +254,7 @@ func TestWay(t *testing.T) {
 	p := Packet{In: "eth0", Source: netip.MustParseAddr("10.0.1.7"), Destination: netip.MustParseAddr("8.8.8.8"), Protocol: 6, SourcePort: 1000, DestinationPort: 80, State: ruleset.CtNew}
 	r := *w.Walk(&p)
 	want := strings.Fields("prerouting/z_raw/raw,10.0.1.7 prerouting/sub/to,10.0.1.7 prerouting/subsub/return,10.0.1.7 prerouting/z_raw/behind,10.0.1.7 " +
-		"prerouting/mangle/mark,10.0.1.7 forward/early/early,10.0.1.7 forward/forward/refuse,10.0.1.7 forward/rated/over,10.0.1.7 " +
+		"prerouting/mangle/mark,10.0.1.7 forward/early/early,10.0.1.7 forward/forward/limited_above,10.0.1.7 forward/forward/limited_count,10.0.1.7 forward/forward/limited_within,10.0.1.7 forward/forward/refuse,10.0.1.7 forward/rated/over,10.0.1.7 " +
 		"forward/forward/forward_x,10.0.1.7 postrouting/nat/masquerade_m,10.0.1.7 postrouting/late/late,203.0.113.1")
 	for i := range seen {
 		seen[i] = strings.Replace(strings.Replace(seen[i], " 1", ",1", 1), " 2", ",2", 1)

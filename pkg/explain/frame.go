@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 
@@ -13,8 +14,11 @@ const slot = 16
 // fieldCount is one more than the last field.
 const fieldCount = ruleset.FibSaddrOIfName + 1
 
-// lazy are the fields that cost a question to the host.
-const lazy = 1<<ruleset.FibDaddrType | 1<<ruleset.FibDaddrIifType | 1<<ruleset.FibSaddrType | 1<<ruleset.FibSaddrOifType |
+// lazy are the fields that are filled in when a rule looks at them: those that
+// cost a question to the host, and what conntrack keeps of addresses.
+const lazy = 1<<ruleset.CtOrigIPSaddr | 1<<ruleset.CtOrigIP6Saddr | 1<<ruleset.CtOrigIPDaddr | 1<<ruleset.CtOrigIP6Daddr |
+	1<<ruleset.CtReplyIPDaddr | 1<<ruleset.CtReplyIP6Daddr |
+	1<<ruleset.FibDaddrType | 1<<ruleset.FibDaddrIifType | 1<<ruleset.FibSaddrType | 1<<ruleset.FibSaddrOifType |
 	1<<ruleset.FibSaddrIif | 1<<ruleset.FibDaddrOIfName | 1<<ruleset.FibSaddrOIfName
 
 // tracked are the fields that only packets have which conntrack knows.
@@ -26,10 +30,11 @@ const tracked = 1<<ruleset.CtStatusField | 1<<ruleset.CtDirection | 1<<ruleset.C
 type frame struct {
 	values [int(fieldCount) * slot]byte
 	has    uint64 // by field: the packet has it
-	asked  uint64 // of the lazy ones: the host was asked
+	asked  uint64 // of the lazy ones: they are filled in, or not there
 
-	p      Packet // with addresses, ports and marks as they are now
-	first  Packet // as it came
+	p      Packet     // with addresses, ports and marks as they are now
+	first  Packet     // as it came
+	reply  netip.Addr // where conntrack has answers go
 	status uint32
 	ported bool   // its protocol has ports
 	hidden uint64 // by field: not to be had at this point
@@ -85,7 +90,7 @@ func hasPorts(protocol uint8) bool {
 
 // load fills the frame with a packet before its first hook.
 func (f *frame) load(p *Packet) {
-	f.p, f.first, f.status, f.has, f.asked = *p, *p, 0, 0, 0
+	f.p, f.first, f.reply, f.status, f.has, f.asked = *p, *p, p.Source, 0, 0, 0
 	f.ported, f.noTrack, f.hidden = hasPorts(p.Protocol), false, 0
 	f.putName(ruleset.IIfName, p.In)
 	index := uint32(0)
@@ -126,9 +131,9 @@ func (f *frame) load(p *Packet) {
 	if !f.ported {
 		f.has &^= 1 << ruleset.CtOrigProtoDst
 	}
-	f.putAddr(ruleset.CtOrigIPSaddr, ruleset.CtOrigIP6Saddr, p.Source)
-	f.putAddr(ruleset.CtOrigIPDaddr, ruleset.CtOrigIP6Daddr, p.Destination)
-	f.putAddr(ruleset.CtReplyIPDaddr, ruleset.CtReplyIP6Daddr, p.Source)
+	if p.Flow != nil {
+		f.loadFlow(p.Flow)
+	}
 }
 
 // source and destination take over what the packet has now.
@@ -178,6 +183,8 @@ func (f *frame) track(known bool) (state uint32) {
 	switch {
 	case f.noTrack:
 		state, known = ruleset.CtUntracked, false
+	case known && state&(ruleset.CtInvalid|ruleset.CtUntracked) != 0:
+		known = false
 	case !known:
 		state = ruleset.CtInvalid
 	}
@@ -196,7 +203,7 @@ func (w *Walker) has(x ruleset.Field) bool {
 	if f.has&(f.asked|^uint64(lazy))&^f.hidden&bit != 0 {
 		return true
 	}
-	if bit&lazy == 0 || f.asked&bit != 0 {
+	if bit&lazy&^f.hidden == 0 || f.asked&bit != 0 {
 		return false
 	}
 	w.ask(x)
@@ -212,7 +219,7 @@ func (w *Walker) value(x ruleset.Field, size int) ([]byte, bool) {
 	return w.frame.values[at : at+size], true
 }
 
-// ask fills in a field that the host knows.
+// ask fills in a field that is lazy.
 func (w *Walker) ask(x ruleset.Field) {
 	f := &w.frame
 	f.asked |= 1 << x
@@ -225,41 +232,76 @@ func (w *Walker) ask(x ruleset.Field) {
 		}
 		return rtnUnicast
 	}
+	// Addresses of one link are looked for on the packet's (nft_fib6_flowi_init).
+	kind := func(a netip.Addr) uint32 {
+		if link := cmp.Or(f.p.Out, f.p.In); link != "" && a.Is6() && a.IsLinkLocalUnicast() && !w.Guess {
+			return on(a, link)
+		}
+		return w.host.Kind(a)
+	}
 	switch x {
+	case ruleset.CtOrigIPSaddr, ruleset.CtOrigIP6Saddr:
+		f.putAddr(ruleset.CtOrigIPSaddr, ruleset.CtOrigIP6Saddr, f.opened().Source)
+	case ruleset.CtOrigIPDaddr, ruleset.CtOrigIP6Daddr:
+		f.putAddr(ruleset.CtOrigIPDaddr, ruleset.CtOrigIP6Daddr, f.opened().Destination)
+	case ruleset.CtReplyIPDaddr, ruleset.CtReplyIP6Daddr:
+		f.putAddr(ruleset.CtReplyIPDaddr, ruleset.CtReplyIP6Daddr, f.reply)
 	case ruleset.FibDaddrType:
-		f.put32(x, w.host.Kind(f.p.Destination))
+		f.put32(x, kind(f.p.Destination))
 	case ruleset.FibDaddrIifType:
 		f.put32(x, on(f.p.Destination, f.p.In))
 	case ruleset.FibSaddrType:
-		f.put32(x, w.host.Kind(f.p.Source))
+		f.put32(x, kind(f.p.Source))
 	case ruleset.FibSaddrOifType:
 		f.put32(x, on(f.p.Source, f.p.Out))
 	case ruleset.FibSaddrIif:
 		back := uint32(0)
-		for _, name := range w.host.Leaves(f.p.Source) {
+		for _, name := range w.back() {
 			if name == f.p.In {
 				back = 1
 			}
 		}
 		f.put32(x, back)
 	case ruleset.FibSaddrOIfName:
-		f.putName(x, w.towards(f.p.Source, ""))
+		f.putName(x, w.named(w.back(), f.p.Source, ""))
 	case ruleset.FibDaddrOIfName:
-		f.putName(x, w.towards(f.p.Destination, f.first.Out))
+		f.putName(x, w.onward())
 	}
 }
 
 // rtnUnicast is the kind of an address that is somewhere else.
 const rtnUnicast = 1
 
-// towards names the interface that a packet to an address leaves by: one that
-// is wanted, where it is one of several, else the best. For the host's own
-// addresses the kernel names none.
-func (w *Walker) towards(a netip.Addr, wanted string) string {
+// onward names the interface that leads to the packet's destination, as far as
+// that is known before routing. An address of one link is looked for there.
+func (w *Walker) onward() string {
+	p := &w.frame.p
+	if d := p.Destination; !w.Guess && p.In != "" && d.Is6() && (d.IsLinkLocalUnicast() || d.IsLinkLocalMulticast()) {
+		if w.host.LocalOn(d, p.In) {
+			return ""
+		}
+		return p.In
+	}
+	return w.named(w.ways(p.Destination), p.Destination, w.frame.first.Out)
+}
+
+// back gives the interfaces that lead back to the packet's source. An address
+// of one link leads back to where it came from.
+func (w *Walker) back() []string {
+	p := &w.frame.p
+	if !w.Guess && p.In != "" && p.Source.Is6() && p.Source.IsLinkLocalUnicast() {
+		return []string{p.In}
+	}
+	return w.ways(p.Source)
+}
+
+// named is the interface that a packet to an address leaves by, of several one
+// that is wanted, else the best. For the host's own addresses the kernel names
+// none.
+func (w *Walker) named(list []string, a netip.Addr, wanted string) string {
 	if w.host.Kind(a) == ruleset.RTNLocal {
 		return ""
 	}
-	list := w.host.Leaves(a)
 	for _, name := range list {
 		if name == wanted {
 			return name

@@ -15,6 +15,7 @@ type kind struct {
 	family, protocol  uint8
 	flags             uint8 // of TCP
 	untracked, traced bool
+	answer            bool // of an open flow
 	state             uint32
 	// rules are, by chain, those that such a packet can meet; nil where none
 	// came by.
@@ -31,6 +32,9 @@ type narrowed struct {
 // mostKinds is how many kinds are known at once.
 const mostKinds = 32
 
+// mostTaken is how many rules of a chain are taken over by one that leads there.
+const mostTaken = 8
+
 // fixed are the fields that all packets of a kind have the same in, at any
 // hook.
 const fixed = 1<<ruleset.IIfName | 1<<ruleset.IIf | 1<<ruleset.NFProtoField | 1<<ruleset.L4Proto | 1<<ruleset.TCPFlagsField |
@@ -42,9 +46,10 @@ func (w *Walker) track(known bool) {
 	f := &w.frame
 	state := f.track(known)
 	untracked, traced, family := f.hidden != 0, w.Trace != nil, f.at(ruleset.NFProtoField)[0]
+	answer := f.p.Flow != nil && f.p.Flow.Answer
 	is := func(k *kind) bool {
 		return k.protocol == f.p.Protocol && k.state == state && k.family == family && k.flags == f.p.TCPFlags &&
-			k.untracked == untracked && k.traced == traced && k.in == f.p.In
+			k.untracked == untracked && k.traced == traced && k.answer == answer && k.in == f.p.In
 	}
 	if w.kind != nil && is(w.kind) {
 		return
@@ -59,7 +64,7 @@ func (w *Walker) track(known bool) {
 		w.kinds = w.kinds[:0]
 	}
 	w.kind = &kind{in: f.p.In, family: family, protocol: f.p.Protocol, flags: f.p.TCPFlags, untracked: untracked, traced: traced,
-		state: state, rules: make([][]narrowed, len(w.chains))}
+		answer: answer, state: state, rules: make([][]narrowed, len(w.chains))}
 	w.kinds = append(w.kinds, w.kind)
 }
 
@@ -91,13 +96,30 @@ next:
 		if !w.kind.traced && (r.never || r.Action.Kind == ruleset.Continue && r.Action.Map == "" && len(r.do) == 0) {
 			continue // it changes nothing
 		}
+		always := len(x.matches) == 0 && !r.never
+		if always && r.Action.Kind == ruleset.Goto && r.Action.Map == "" && r.to != nil && len(r.do) == 0 && !w.kind.traced && w.depth < mostJumps {
+			if there := w.rulesOf(r.to); len(there) <= mostTaken {
+				out = append(out, there...) // nothing comes back from there, so it may as well stand here
+				break
+			}
+		}
 		out = append(out, x)
-		if len(x.matches) == 0 && !r.never && ends(&r.Action) {
+		if always && ends(&r.Action) {
 			break
 		}
 	}
 	w.kind.rules[c.index] = out
 	return out
+}
+
+// rulesOf are those of a chain that the packet's kind can meet.
+func (w *Walker) rulesOf(c *chain) []narrowed {
+	if rules := w.kind.rules[c.index]; rules != nil {
+		return rules
+	}
+	w.depth++ // chains that go round end somewhere
+	defer func() { w.depth-- }()
+	return w.narrow(c)
 }
 
 // ends says whether nothing behind a rule is looked at once its conditions are

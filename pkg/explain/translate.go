@@ -36,6 +36,10 @@ func (w *Walker) translate(kind ruleset.ActionKind, n ruleset.NAT, origin *rules
 	}
 	given := f.p.Became.Destination.IsValid()
 	var among bool
+	if kind == ruleset.Redirect && f.p.In != "" && !w.redirects() {
+		w.result.Verdict, w.result.By = ruleset.Drop, origin
+		return
+	}
 	switch kind {
 	case ruleset.SNATToDest:
 		n.Low, n.High = f.first.Destination, f.first.Destination
@@ -63,15 +67,21 @@ func (w *Walker) translate(kind ruleset.ActionKind, n ruleset.NAT, origin *rules
 		// A source's port that the rule does not name is kept where it is free,
 		// and any other where it is not.
 	}
-	*to = Translation{Kind: kind, Origin: origin, Allowed: among || !given, Address: n.Low, Port: port}
+	*to = Translation{Kind: kind, Origin: origin, Allowed: among || !given, Address: n.Low, Port: port, Offers: n}
 	switch {
 	case among:
 		to.Address, to.Port = became, becamePort
+	case !destination && !n.Random && !n.FullyRandom && n.Low.IsValid() && n.Low.Is4() == own.Is4() && n.Low.Compare(own) <= 0 && own.Compare(n.High) <= 0 &&
+		(!f.ported || n.PortMin == 0 || n.PortMin <= port && port <= n.PortMax):
+		to.Address = own // what it may become it stays (get_unique_tuple)
 	case n.PortMin != 0 && (port < n.PortMin || port > n.PortMax || destination):
 		to.Port = n.PortMin
 	}
 	w.result.Verdict = ruleset.Accept
 	w.become(destination, to.Address, to.Port)
+	if !destination && (n.Random || n.FullyRandom) && (f.ported || f.p.Protocol == 1 || f.p.Protocol == 58) {
+		f.setStatus(ruleset.CtSNAT) // it has another port or identifier, if not another address
+	}
 }
 
 // borrows says whether masquerade, or redirect, can have given an address.
@@ -83,7 +93,7 @@ func (w *Walker) borrows(kind ruleset.ActionKind, a netip.Addr) bool {
 	case p.In == "":
 		return a == loopback(a)
 	}
-	return w.host.Holds(p.In, a, p.Source)
+	return w.host.Holds(p.In, a, p.Destination)
 }
 
 // lends gives the first address that masquerade, or redirect, would take.
@@ -95,7 +105,19 @@ func (w *Walker) lends(kind ruleset.ActionKind) netip.Addr {
 	case p.In == "":
 		return loopback(p.Destination)
 	}
-	return w.host.Address(p.In, p.Source)
+	a := w.host.Address(p.In, p.Destination)
+	if !w.held(a) && a.Is6() { // makes do with that of the link
+		a = w.host.Address(p.In, netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1}))
+	}
+	return a
+}
+
+// redirects says whether the interface has an address to redirect to: what
+// comes in where there is none is dropped (nf_nat_redirect_ipv4).
+func (w *Walker) redirects() bool { return w.held(w.lends(ruleset.Redirect)) }
+
+func (w *Walker) held(a netip.Addr) bool {
+	return a.IsValid() && (w.Guess || w.host.LocalOn(a, w.frame.p.In))
 }
 
 // loopback is what a redirect of the host's own packets leads to
@@ -143,7 +165,8 @@ func (w *Walker) become(destination bool, a netip.Addr, port uint16) {
 		}
 		f.p.Source, f.p.SourcePort = a, port
 		f.source()
-		f.putAddr(ruleset.CtReplyIPDaddr, ruleset.CtReplyIP6Daddr, a)
+		f.reply = a
+		f.asked &^= 1<<ruleset.CtReplyIPDaddr | 1<<ruleset.CtReplyIP6Daddr
 	}
 }
 
@@ -169,9 +192,16 @@ func (w *Walker) foreign(destination bool) {
 	case became.Source != f.p.Source:
 		w.result.SNAT = Translation{Foreign: true, Address: became.Source, Port: became.SourcePort}
 		w.become(false, became.Source, became.SourcePort)
-	case f.ported && became.SourcePort != f.p.SourcePort:
-		// The kernel chooses another port by itself where two flows would be one
-		// (nf_nat_alloc_null_binding).
+	default:
+		w.rebound()
+	}
+}
+
+// rebound takes over another source port, which the kernel chooses by itself
+// where two flows would be one (nf_nat_alloc_null_binding).
+func (w *Walker) rebound() {
+	f := &w.frame
+	if became := &f.p.Became; f.ported && !f.noTrack && became.SourcePort != f.p.SourcePort {
 		w.become(false, became.Source, became.SourcePort)
 	}
 }

@@ -1,6 +1,10 @@
 package explain
 
-import "github.com/ipmasq/ipmasq/pkg/ruleset"
+import (
+	"net/netip"
+
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
 
 // Where the kernel's own steps stand between the chains of a hook
 // (netfilter_ipv4.h). Conntrack sees a packet behind raw; what other tables
@@ -18,7 +22,10 @@ func (w *Walker) Walk(p *Packet) *Result {
 	w.frame.load(p)
 	w.result = Result{Verdict: ruleset.Accept}
 	w.walk(p)
-	w.result.Mark, w.result.CtMark = w.frame.p.Mark, w.frame.p.CtMark
+	now := &w.frame.p
+	w.result.Mark, w.result.CtMark = now.Mark, now.CtMark
+	w.result.Untracked = w.frame.noTrack
+	w.result.Ends = Became{now.Source, now.Destination, now.SourcePort, now.DestinationPort}
 	return &w.result
 }
 
@@ -27,7 +34,18 @@ func (w *Walker) walk(p *Packet) {
 	entry := ruleset.Prerouting
 	if p.In == "" {
 		entry = ruleset.Output
-		f.out(w.towardsOut())
+		out := w.towardsOut()
+		if w.isLocal() {
+			out = loopbackLink
+		}
+		f.out(out)
+		if !w.Guess && !w.isLocal() && len(w.host.Way(p.Destination)) == 0 {
+			w.result.Unrouted = true // the sender is told so, and no rule sees it
+			return
+		}
+	} else if unheard(p) {
+		w.result.Unrouted = true
+		return
 	}
 	if !w.through(entry) {
 		return
@@ -35,8 +53,11 @@ func (w *Walker) walk(p *Packet) {
 	if w.isLocal() {
 		w.result.Local = true
 		if p.In == "" {
-			w.leave("lo")
+			w.leave(loopbackLink)
 			w.through(ruleset.Postrouting)
+			return
+		}
+		if w.result.Unrouted = w.martian(); w.result.Unrouted {
 			return
 		}
 		f.out("")
@@ -44,30 +65,24 @@ func (w *Walker) walk(p *Packet) {
 		return
 	}
 	out := w.towardsOut()
-	if out == "" {
+	if out == "" || p.In != "" && (w.martian() || w.staysBehind(out)) {
 		w.result.Unrouted = true
 		return
 	}
 	w.leave(out)
-	if p.In != "" && !w.through(ruleset.Forward) {
-		return
+	if p.In != "" {
+		if f.has&(1<<ruleset.IP6HopLimit) != 0 { // counted down before the hook
+			f.put8(ruleset.IP6HopLimit, f.at(ruleset.IP6HopLimit)[0]-1)
+		}
+		if !w.through(ruleset.Forward) {
+			return
+		}
 	}
 	w.through(ruleset.Postrouting)
 }
 
-// isLocal says whether the packet is for the host. What many hosts share is for
-// it too.
-func (w *Walker) isLocal() bool {
-	d := w.frame.p.Destination
-	if k := w.host.Kind(d); k == ruleset.RTNLocal {
-		return true
-	} else if w.frame.first.In == "" {
-		return false // it sends to groups by an interface
-	} else if k == ruleset.RTNBroadcast || k == ruleset.RTNMulticast {
-		return true
-	}
-	return d.IsMulticast()
-}
+// loopbackLink is how the host's own packets to itself go.
+const loopbackLink = "lo"
 
 // towardsOut names the interface that the packet leaves by: the one that it was
 // said to leave by, or the best.
@@ -75,11 +90,21 @@ func (w *Walker) towardsOut() string {
 	if out := w.frame.first.Out; out != "" {
 		return out
 	}
-	list := w.host.Leaves(w.frame.p.Destination)
-	if len(list) == 0 {
-		return ""
+	if p := &w.frame.p; p.In != "" && p.Destination.Is6() && p.Destination.IsLinkLocalUnicast() {
+		return p.In
 	}
-	return list[0]
+	if list := w.ways(w.frame.p.Destination); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// ways gives the interfaces that lead to an address.
+func (w *Walker) ways(to netip.Addr) []string {
+	if w.Guess {
+		return w.host.Leaves(to)
+	}
+	return w.host.Way(to)
 }
 
 func (w *Walker) leave(name string) {
@@ -100,10 +125,11 @@ func (w *Walker) through(hook ruleset.HookPoint) bool {
 	for _, c := range w.hooks[hook] {
 		if !translated && c.priority > turn {
 			translated = true
-			w.foreignAt(hook)
+			w.track(true)
+			w.behindNAT(hook)
 		}
 		w.track(!entry || c.priority > priorityConntrack)
-		if c.nat && (w.frame.noTrack || w.frame.p.State != ruleset.CtNew) {
+		if c.nat && (w.frame.noTrack || w.frame.p.State != ruleset.CtNew || w.frame.p.Flow != nil) {
 			continue // such chains see the first packet of a flow alone
 		}
 		if !w.base(c) {
@@ -112,17 +138,28 @@ func (w *Walker) through(hook ruleset.HookPoint) bool {
 	}
 	if !translated {
 		w.frame.track(true)
-		w.foreignAt(hook)
+		w.behindNAT(hook)
 	}
 	return true
 }
 
-func (w *Walker) foreignAt(hook ruleset.HookPoint) {
+// behindNAT is the point behind the chains that translate.
+func (w *Walker) behindNAT(hook ruleset.HookPoint) {
+	if w.frame.p.Flow != nil {
+		if hook != ruleset.Forward { // where nothing translates
+			w.again(hook == ruleset.Prerouting || hook == ruleset.Output)
+		}
+		return
+	}
 	switch hook {
 	case ruleset.Prerouting, ruleset.Output:
 		w.foreign(true)
 	case ruleset.Postrouting:
 		w.foreign(false)
+	case ruleset.Input:
+		if b := &w.frame.p.Became; b.Destination.IsValid() && b.Source == w.frame.p.Source {
+			w.rebound()
+		}
 	}
 }
 

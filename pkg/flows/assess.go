@@ -18,9 +18,10 @@ const (
 
 // assess compares what the rules made of a packet with what it became.
 func (j *Judge) assess(out *Judgement, p *explain.Packet, r *explain.Result) rank {
-	*out = Judgement{From: Gateway, To: j.zoneTo(p, r), Foreign: r.DNAT.Foreign || r.SNAT.Foreign}
+	*out = Judgement{}
+	out.From, out.To, out.Foreign = Gateway, j.zoneTo(p, r), r.DNAT.Foreign || r.SNAT.Foreign
 	if p.In != "" {
-		out.From = j.zones.of(p.In, p.Source)
+		out.From = j.zones.Of(p.In, p.Source)
 	}
 	d, s := &r.DNAT, &r.SNAT
 	known := p.Became.Destination.IsValid()
@@ -30,11 +31,15 @@ func (j *Judge) assess(out *Judgement, p *explain.Packet, r *explain.Result) ran
 	ourD := doesD && d.Allowed
 	ourS := doesS && s.Allowed && !(d.Foreign && opened(s.Origin))
 	out.Ours = ourD && (dnat || !known) || ourS && (snat || !known)
+	var origin *ruleset.Origin
 	switch {
 	case ourD && isEntry(d.Origin):
-		out.Origin = *d.Origin
+		origin = d.Origin
 	case ourS && isEntry(s.Origin):
-		out.Origin = *s.Origin
+		origin = s.Origin
+	}
+	if origin != nil {
+		out.Origin = *origin
 	}
 	by, why := r.By, ""
 	switch {
@@ -73,17 +78,17 @@ func (j *Judge) assess(out *Judgement, p *explain.Packet, r *explain.Result) ran
 	if out.Origin.Entry == "" && !ourD && !ourS && isEntry(r.By) {
 		out.Origin = *r.By
 	}
-	also(out, r, ourS)
+	also(out, r, origin, ourS)
 	return explained
 }
 
 // also notes the entries that a flow went through besides the one that it is
-// of.
-func also(judgement *Judgement, r *explain.Result, ourS bool) {
-	if ourS && isEntry(r.SNAT.Origin) && *r.SNAT.Origin != judgement.Origin {
+// of, whose origin is given where it translated the flow.
+func also(judgement *Judgement, r *explain.Result, origin *ruleset.Origin, ourS bool) {
+	if ourS && r.SNAT.Origin != origin && isEntry(r.SNAT.Origin) && *r.SNAT.Origin != judgement.Origin {
 		judgement.Also[0] = *r.SNAT.Origin
 	}
-	if isEntry(r.By) && *r.By != judgement.Origin && *r.By != judgement.Also[0] {
+	if r.By != origin && isEntry(r.By) && *r.By != judgement.Origin && *r.By != judgement.Also[0] {
 		judgement.Also[1] = *r.By
 	}
 }
@@ -100,9 +105,9 @@ func (j *Judge) zoneTo(p *explain.Packet, r *explain.Result) string {
 		if r.DNAT.Kind != ruleset.Continue {
 			to = r.DNAT.Address
 		}
-		return j.zones.of(r.Out, to)
+		return j.zones.Of(r.Out, to)
 	case p.Out != "" && !(p.In != "" && j.host.shared(to)):
-		return j.zones.of(p.Out, to)
+		return j.zones.Of(p.Out, to)
 	}
 	return j.towards(to)
 }

@@ -17,5 +17,12 @@ func (j *Judge) Steps(p *explain.Packet) (steps []explain.Step) {
 	return steps
 }
 
+// Traced is the same as Walk, where each rule on the way is looked at.
+func (j *Judge) Traced(p *explain.Packet) explain.Result {
+	j.walker.Trace = func(explain.Step) {}
+	defer func() { j.walker.Trace = nil }()
+	return j.Walk(p)
+}
+
 // Zone is the zone of an interface and address.
-func (j *Judge) Zone(iface string, a netip.Addr) string { return j.zones.of(iface, a) }
+func (j *Judge) Zone(iface string, a netip.Addr) string { return j.zones.Of(iface, a) }

@@ -39,6 +39,8 @@ type Routes interface {
 	// Leaves gives the interfaces by which a packet to an address may leave, the
 	// best first: of all tables, default routes and next hops that it may meet.
 	Leaves(to netip.Addr) []string
+	// Way gives those of them that one without a mark leaves by.
+	Way(to netip.Addr) []string
 	// LocalOn says whether an interface holds an address.
 	LocalOn(a netip.Addr, iface string) bool
 	// Kind is the kind of an address (RTN_* of rtnetlink(7)).
@@ -49,8 +51,8 @@ type Routes interface {
 type Judge struct {
 	host    *host
 	walker  *explain.Walker
-	zones   *zones
-	uplinks []uplink
+	zones   *Zones
+	uplinks []Uplink
 	in, out [mostCandidates]string
 	packet  explain.Packet
 	other   Judgement // of a way that may be better than the best so far
@@ -60,7 +62,9 @@ type Judge struct {
 // zones are resolved (compile.Facts.Resolve).
 func NewJudge(rules *ruleset.Ruleset, p *policy.Policy, facts link.Facts, routes Routes) *Judge {
 	h := newHost(facts, routes)
-	return &Judge{host: h, walker: explain.New(rules, h), zones: zonesOf(p), uplinks: uplinksOf(rules)}
+	w := explain.New(rules, h)
+	w.Guess = true
+	return &Judge{host: h, walker: w, zones: ZonesOf(p), uplinks: Uplinks(rules)}
 }
 
 // Judgement is what a ruleset has to say of a connection.
@@ -179,7 +183,7 @@ func (j *Judge) judge(best *Judgement, p *explain.Packet, mark uint32) {
 	}
 	other := &j.other
 	for i, in := range ins {
-		if i > 0 && best.From != "" && j.zones.of(in, p.Source) == "" {
+		if i > 0 && best.From != "" && j.zones.Of(in, p.Source) == "" {
 			continue // the rules say nothing there, and so it would explain anything
 		}
 		for k, out := range outs {
@@ -209,8 +213,8 @@ func (j *Judge) judge(best *Judgement, p *explain.Packet, mark uint32) {
 // too. So it is where another uplink does, which may lead nowhere by now.
 func (j *Judge) inputs(list []string, p *explain.Packet, mark uint32) []string {
 	for i := range j.uplinks {
-		if u := &j.uplinks[i]; u.mark != 0 && mark&u.mask == u.mark {
-			list = add(list, u.name)
+		if u := &j.uplinks[i]; u.Mark != 0 && mark&u.Mask == u.Mark {
+			list = add(list, u.Name)
 		}
 	}
 	leaves, holder, outside := j.host.Leaves(p.Source), "", false
@@ -232,9 +236,9 @@ func (j *Judge) inputs(list []string, p *explain.Packet, mark uint32) []string {
 		if name == holder && (name == leaves[0] || j.host.uplinks[leaves[0]]) {
 			return add(list, name)
 		}
-		outside = outside || j.host.uplinks[name]
+		outside = outside || holder != "" && j.host.uplinks[name]
 	}
-	if holder != "" && outside && j.host.uplinks[holder] {
+	if outside && j.host.uplinks[holder] {
 		list = add(list, holder)
 	}
 	for _, name := range leaves {
@@ -281,7 +285,7 @@ func (j *Judge) towards(a netip.Addr) string {
 		return Gateway
 	}
 	if list := j.host.Leaves(a); len(list) > 0 {
-		return j.zones.of(list[0], a)
+		return j.zones.Of(list[0], a)
 	}
 	return ""
 }

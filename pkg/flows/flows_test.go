@@ -50,6 +50,14 @@ func (r *table) Leaves(to netip.Addr) []string {
 	return via
 }
 
+// Way is the first of them, which is the best of several metrics.
+func (r *table) Way(to netip.Addr) []string {
+	if list := r.Leaves(to); len(list) > 0 {
+		return list[:1]
+	}
+	return nil
+}
+
 // gateway is a host with an inside network, a second one, and uplinks.
 func gateway() link.Facts {
 	l := func(index int, name string, addresses ...string) link.Link {

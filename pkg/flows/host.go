@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/ipmasq/ipmasq/pkg/explain"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -34,6 +35,9 @@ type known struct {
 	asked  bool // for what follows
 	leaves []string
 }
+
+// NewHost is a host as rules see it. It serves one goroutine at a time.
+func NewHost(facts link.Facts, routes Routes) explain.Host { return newHost(facts, routes) }
 
 func newHost(facts link.Facts, routes Routes) *host {
 	h := &host{
@@ -68,8 +72,14 @@ func family(a netip.Addr) int {
 // address gives what is known of an address. It is valid until another one is
 // asked for.
 func (h *host) address(a netip.Addr) *known {
-	b := a.As16()
-	n := binary.NativeEndian.Uint64(b[8:]) ^ binary.NativeEndian.Uint64(b[:])>>1
+	var n uint64
+	if a.Is4() {
+		b := a.As4()
+		n = uint64(binary.NativeEndian.Uint32(b[:]))
+	} else {
+		b := a.As16()
+		n = binary.NativeEndian.Uint64(b[8:]) ^ binary.NativeEndian.Uint64(b[:])>>1
+	}
 	k := &h.known[n*0x9e3779b97f4a7c15>>(64-addressBits)]
 	if k.addr != a {
 		*k = known{addr: a, kind: h.routes.Kind(a)}
@@ -98,6 +108,9 @@ func (h *host) Leaves(to netip.Addr) []string {
 	return k.leaves
 }
 
+// Way gives those of them that a packet without a mark leaves by.
+func (h *host) Way(to netip.Addr) []string { return h.routes.Way(to) }
+
 // LocalOn says whether an address is the host's own, seen from an interface.
 func (h *host) LocalOn(a netip.Addr, iface string) bool { return h.routes.LocalOn(a, iface) }
 
@@ -105,16 +118,20 @@ func (h *host) LocalOn(a netip.Addr, iface string) bool { return h.routes.LocalO
 // one. One that has none of a family borrows another's (inet_select_addr,
 // ipv6_dev_get_saddr).
 func (h *host) Holds(iface string, a, other netip.Addr) bool {
-	if a.IsLinkLocalUnicast() != other.IsLinkLocalUnicast() && a.Is6() {
+	if a.Is6() && a.IsLinkLocalUnicast() != other.IsLinkLocalUnicast() {
 		// A redirect makes do with the link-local one where there is no other.
 		return a.IsLinkLocalUnicast() && slices.ContainsFunc(h.held[iface], func(x link.Address) bool { return x.Prefix.Addr() == a }) &&
 			!slices.ContainsFunc(h.held[iface], func(x link.Address) bool { return x.Prefix.Addr().Is6() && !x.Prefix.Addr().IsLinkLocalUnicast() })
 	}
 	some := false
-	for i := range h.held[iface] {
-		own := h.held[iface][i].Prefix.Addr()
+	list := h.held[iface]
+	for i := range list {
+		own := list[i].Prefix.Addr()
 		if own == a {
 			return true
+		}
+		if own.IsLoopback() && own != other {
+			continue // only lent to itself
 		}
 		some = some || own.Is4() == a.Is4() && own.IsLinkLocalUnicast() == a.IsLinkLocalUnicast()
 	}
@@ -127,7 +144,8 @@ func (h *host) Address(iface string, other netip.Addr) netip.Addr {
 	list := h.held[iface]
 	fits := func(a link.Address) bool {
 		own := a.Prefix.Addr()
-		return own.Is4() == other.Is4() && !a.Deprecated && !a.Tentative && own.IsLinkLocalUnicast() == other.IsLinkLocalUnicast()
+		return own.Is4() == other.Is4() && (!own.IsLoopback() || own == other) && !a.Deprecated && !a.Tentative &&
+			(own.IsLinkLocalUnicast() == other.IsLinkLocalUnicast() || own.Is4() && !own.IsLinkLocalUnicast())
 	}
 	i := slices.IndexFunc(list, func(a link.Address) bool { return fits(a) && !a.Secondary && a.Prefix.Contains(other) })
 	if i < 0 {

@@ -81,6 +81,10 @@ func ownFlows(t *testing.T, name string, j *flows.Judge, routes *table, n int) (
 			continue
 		}
 		w := j.Walk(&p)
+		if traced := j.Traced(&p); traced != w {
+			t.Errorf("%s: %+v: a walk that is traced gives\n%+v, and one that is not\n%+v", name, p, traced, w)
+			return
+		}
 		if w.Verdict != ruleset.Accept || w.Unrouted {
 			continue
 		}

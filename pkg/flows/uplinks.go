@@ -6,16 +6,16 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
-// uplink is an interface whose flows the rules mark, so that their answers leave
+// Uplink is an interface whose flows the rules mark, so that their answers leave
 // by it: the mark tells where a flow came in.
-type uplink struct {
-	name       string
-	mark, mask uint32
+type Uplink struct {
+	Name       string
+	Mark, Mask uint32
 }
 
-// uplinksOf finds them among the rules that see new packets arrive.
-func uplinksOf(rules *ruleset.Ruleset) []uplink {
-	var out []uplink
+// Uplinks finds them among the rules that see new packets arrive.
+func Uplinks(rules *ruleset.Ruleset) []Uplink {
+	var out []Uplink
 	for _, c := range rules.Chains {
 		for _, r := range c.Rules {
 			if len(r.Do) != 1 || r.Do[0].Kind != ruleset.SetCtMark {
@@ -23,7 +23,7 @@ func uplinksOf(rules *ruleset.Ruleset) []uplink {
 			}
 			for _, m := range r.Matches {
 				if m.Op == ruleset.Equal && m.Bits == 0 && m.Fields[0] == ruleset.IIfName {
-					out = append(out, uplink{string(bytes.TrimRight(m.Value, "\x00")), r.Do[0].Value, r.Do[0].Mask})
+					out = append(out, Uplink{string(bytes.TrimRight(m.Value, "\x00")), r.Do[0].Value, r.Do[0].Mask})
 				}
 			}
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/policy"
 )
 
-// zones finds the zone of an interface and address: the narrowest that has both.
-type zones struct {
+// Zones finds the zone of an interface and address: the narrowest that has both.
+type Zones struct {
 	list []zone            // what lies inside another comes before it
 	on   map[string][]zone // those of an interface
 	last [2]struct {       // that were asked for last
@@ -30,12 +30,13 @@ type zone struct {
 // span is a range of addresses of one family.
 type span struct{ low, high netip.Addr }
 
-func zonesOf(p *policy.Policy) *zones {
+// ZonesOf takes a policy whose zones are resolved (compile.Facts.Resolve).
+func ZonesOf(p *policy.Policy) *Zones {
 	sets := map[string][]policy.Address{}
 	for i := range p.Sets {
 		sets[p.Sets[i].Name] = p.Sets[i].Addresses
 	}
-	z := &zones{on: map[string][]zone{}}
+	z := &Zones{on: map[string][]zone{}}
 	for i := range p.Zones {
 		src := &p.Zones[i]
 		x := zone{name: src.Name, interfaces: src.Interfaces, anywhere: len(src.Networks) == 0}
@@ -112,8 +113,8 @@ func (z *zone) inside(w *zone) bool {
 	return true
 }
 
-// of gives the zone of what goes through an interface with an address, or "".
-func (z *zones) of(iface string, a netip.Addr) string {
+// Of gives the zone of what goes through an interface with an address, or "".
+func (z *Zones) Of(iface string, a netip.Addr) string {
 	list := z.onto(iface)
 	for i := range list {
 		if list[i].has(span{a, a}) {
@@ -129,7 +130,7 @@ func (z *zones) of(iface string, a netip.Addr) string {
 }
 
 // onto gives the zones that an interface is in.
-func (z *zones) onto(iface string) []zone {
+func (z *Zones) onto(iface string) []zone {
 	for i := range z.last {
 		if l := &z.last[i]; l.iface == iface && l.list != nil {
 			return l.list

@@ -40,6 +40,7 @@ const (
 // answer is what all addresses of a range have in common.
 type answer struct {
 	leaves []string
+	way    int // so many of them are the next hops that a packet gets that has nothing but a destination
 	kind   uint32
 	// device is where the route of the kind is, of IPv4.
 	device string
@@ -61,6 +62,15 @@ func (r *Routes) Leaves(to netip.Addr) []string {
 	return nil
 }
 
+// Way names those of the interfaces that a packet leaves by which has no mark
+// and nothing else that a rule asks for: the next hops of the best route.
+func (r *Routes) Way(to netip.Addr) []string {
+	if a := r.answer(to); a != nil {
+		return a.leaves[:a.way]
+	}
+	return nil
+}
+
 // Kind gives the kind of an address as "fib daddr type" of nft(8) does. It asks
 // the local table alone of IPv4, where what is in no route is KindUnicast, and
 // the rules of IPv6, where it is KindUnreachable. The first address of an IPv6
@@ -69,7 +79,7 @@ func (r *Routes) Kind(a netip.Addr) uint32 {
 	a = a.Unmap()
 	if a.Is4() {
 		switch b := a.As4(); {
-		case b[0] == 0 || b == [4]byte{255, 255, 255, 255}:
+		case b == [4]byte{} || b == [4]byte{255, 255, 255, 255}:
 			return KindBroadcast
 		case a.IsMulticast():
 			return KindMulticast

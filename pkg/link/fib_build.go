@@ -230,6 +230,10 @@ func (f *fib) answer() uint32 {
 	}
 	f.text = append(f.text[:0], kind)
 	f.text = binary.NativeEndian.AppendUint32(f.text, device)
+	certain := len(f.best) > 0
+	if certain {
+		f.text = append(f.text, 1)
+	}
 	f.best = append(f.best, f.behind...)
 	for _, list := range f.best {
 		f.text = binary.NativeEndian.AppendUint32(f.text, list)
@@ -242,11 +246,14 @@ func (f *fib) answer() uint32 {
 	if list := f.lists[device]; len(list) > 0 {
 		out.device = list[0]
 	}
-	for _, list := range f.best {
+	for i, list := range f.best {
 		for _, name := range f.lists[list] {
 			if !slices.Contains(out.leaves, name) {
 				out.leaves = append(out.leaves, name)
 			}
+		}
+		if i == 0 && certain {
+			out.way = len(out.leaves)
 		}
 	}
 	out.leaves = slices.Clip(out.leaves)

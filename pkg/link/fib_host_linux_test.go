@@ -2,6 +2,7 @@ package link
 
 import (
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -44,10 +45,12 @@ func TestLeavesOfTwoUplinks(t *testing.T) {
 // Kinds as the kernel tells them apart.
 func TestKinds(t *testing.T) {
 	linked(t)
+	// Else the detection of duplicates may be over before the routes are read.
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/l1/dad_transmits", []byte("1000"), 0))
 	batch(t, []string{
 		"route add local 198.18.0.0/24 dev lo", "route add unreachable 198.19.0.0/24", "route add default via 192.0.2.2",
 		"addr add 203.0.113.1/32 dev l0", "addr add 203.0.113.1/32 dev l1",
-		"-6 addr add 2001:db8:ffff:9::1/64 dev l1", // without nodad: tentative for a while
+		"-6 addr add 2001:db8:ffff:9::1/64 dev l1", // without nodad: tentative
 		"-6 route add unreachable 2001:db8:a::/48", "-6 route add prohibit 2001:db8:b::/48", "-6 route add blackhole 2001:db8:c::/48",
 		"-6 route add 2001:db8:d::/48 dev l2",
 	})

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ipmasq/ipmasq/test/lab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +58,7 @@ func linked(t testing.TB) {
 			fmt.Sprintf("-6 addr add 2001:db8:ffff:%d::1/64 dev l%d nodad", i, i))
 	}
 	batch(t, lines)
+	awaitLocal(t)
 }
 
 func readFIB(t testing.TB) *Routes {
@@ -62,6 +66,32 @@ func readFIB(t testing.TB) *Routes {
 	r, err := ReadRoutes()
 	must(t, err)
 	return r
+}
+
+// awaitLocal waits for what comes from work queues, later than ip(8) returns: the
+// local routes of IPv6 addresses that were given without a detection of duplicates
+// (addrconf_dad_work), and the multicast route of a link that has found its other
+// end (linkwatch_event, addrconf_notify).
+func awaitLocal(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(lab.Patience); ; time.Sleep(time.Millisecond) {
+		r := readFIB(t)
+		ready := r.Leaves(netip.MustParseAddr("ff02::1"))
+		missing := slices.IndexFunc(r.Facts.Links, func(l Link) bool {
+			if l.Up && l.Name != "lo" && !slices.Contains(ready, l.Name) {
+				return true
+			}
+			return l.Up && slices.ContainsFunc(l.Addresses, func(a Address) bool {
+				return a.Prefix.Addr().Is6() && a.Prefix.Addr().IsGlobalUnicast() && !r.Local(a.Prefix.Addr())
+			})
+		})
+		if missing < 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the routes of %s do not come: %v", r.Facts.Links[missing].Name, os.ErrDeadlineExceeded)
+		}
+	}
 }
 
 // kernelSays is what the kernel does with a packet that it sends: the

@@ -48,6 +48,7 @@ type Link struct {
 	// Kind is the kernel's name for it: "bridge", "veth", "vlan", "wireguard";
 	// "device" for hardware and lo.
 	Kind      string
+	MTU       int
 	Addresses []Address
 }
 
@@ -61,8 +62,8 @@ type Address struct {
 	Temporary  bool // IPv6 privacy address (RFC 8981)
 	Deprecated bool // not for new connections
 	// Tentative is an address whose duplicate detection is going on or has
-	// failed: it receives nothing yet.
-	Tentative bool
+	// failed: it receives nothing yet. Duplicate is one of which it has failed.
+	Tentative, Duplicate bool
 }
 
 // Family is an IP version.

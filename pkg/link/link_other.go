@@ -18,6 +18,11 @@ func ReadRoutes() (*Routes, error) {
 	return nil, fmt.Errorf("read routes: needs Linux: %w", errors.ErrUnsupported)
 }
 
+// Neighbors needs Linux.
+func Neighbors() ([]Neighbor, error) {
+	return nil, fmt.Errorf("list neighbours: needs Linux: %w", errors.ErrUnsupported)
+}
+
 // Way needs Linux.
 func Way(to netip.Addr) (string, error) {
 	return "", fmt.Errorf("look up the route to %s: needs Linux: %w", to, errors.ErrUnsupported)
@@ -43,6 +48,16 @@ func (r Routing) Remove() error {
 	return fmt.Errorf("remove routes: needs Linux: %w", errors.ErrUnsupported)
 }
 
+// Make needs Linux.
+func (h Host) Make(*NetNS, func(int) string) error {
+	return fmt.Errorf("make a host: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// StopResolving needs Linux.
+func (h Host) StopResolving() error {
+	return fmt.Errorf("make a host: needs Linux: %w", errors.ErrUnsupported)
+}
+
 // Watcher needs Linux.
 type Watcher struct{}
 
@@ -61,3 +76,8 @@ func (w *Watcher) Next() (Changed, error) {
 
 // Close needs Linux.
 func (w *Watcher) Close() error { return nil }
+
+// Leaves needs Linux.
+func (p *Passage) Leaves() (string, error) {
+	return "", fmt.Errorf("route %s: needs Linux: %w", p.Destination, errors.ErrUnsupported)
+}

@@ -1,12 +1,10 @@
 package link
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -72,6 +70,7 @@ func readHost(into *Routes) (Facts, error) {
 			Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0,
 			Master:  names[attrs.MasterIndex],
 			Kind:    l.Type(),
+			MTU:     attrs.MTU,
 
 			PointToPoint: attrs.RawFlags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0 && attrs.RawFlags&unix.IFF_LOOPBACK == 0,
 		})
@@ -132,6 +131,7 @@ func toAddress(a netlink.Addr) (Address, bool) {
 		// An optimistic address is usable while its detection goes on (RFC 4429).
 		Tentative: a.Flags&unix.IFA_F_DADFAILED != 0 ||
 			a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
+		Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
 	}
 	// One bit, two meanings.
 	if a.Flags&unix.IFA_F_SECONDARY != 0 {
@@ -148,22 +148,4 @@ func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
 	addr, ok := netip.AddrFromSlice(n.IP)
 	ones, _ := n.Mask.Size()
 	return netip.PrefixFrom(addr.Unmap(), ones), ok
-}
-
-// sort gives the order that Facts promises.
-func (f *Facts) sort() {
-	slices.SortFunc(f.Links, func(a, b Link) int { return cmp.Compare(a.Index, b.Index) })
-	for _, l := range f.Links {
-		slices.SortFunc(l.Addresses, func(a, b Address) int {
-			return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
-				a.Peer.Addr().Compare(b.Peer.Addr()))
-		})
-	}
-	slices.SortFunc(f.Defaults, func(a, b DefaultRoute) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Table, b.Table),
-			cmp.Compare(a.Interface, b.Interface), a.Gateway.Compare(b.Gateway), cmp.Compare(a.Protocol, b.Protocol))
-	})
-	slices.SortFunc(f.Local, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
 }

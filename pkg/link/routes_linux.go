@@ -1,24 +1,11 @@
 package link
 
 import (
-	"cmp"
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// routes is what is kept of one family's routes, of which there may be a
-// million.
-type routes struct {
-	defaults       []DefaultRoute
-	own, connected []Route
-	hops           map[Hop]uint32 // without a metric, to the lowest
-	foreign        map[int]bool
-	local          []netip.Prefix
-}
 
 func number(family Family) int {
 	if family == IPv6 {
@@ -93,24 +80,6 @@ func (s *routes) add(r netlink.Route, family Family, names map[int]string) {
 		case r.Table == MainTable:
 			s.connected = append(s.connected, route)
 		}
-	}
-}
-
-func (f *Facts) add(s routes, family Family) {
-	f.Defaults = append(f.Defaults, s.defaults...)
-	f.Own.Routes = append(f.Own.Routes, s.own...)
-	f.Connected = append(f.Connected, s.connected...)
-	f.Local = append(f.Local, s.local...)
-	for h, metric := range s.hops {
-		h.Metric = metric
-		f.Hops = append(f.Hops, h)
-	}
-	slices.SortFunc(f.Hops, func(a, b Hop) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Metric, b.Metric),
-			cmp.Compare(a.Interface, b.Interface), a.Gateway.Compare(b.Gateway))
-	})
-	for _, table := range slices.Sorted(maps.Keys(s.foreign)) {
-		f.ForeignTables = append(f.ForeignTables, TableOf{family, table})
 	}
 }
 

@@ -165,5 +165,6 @@ const (
 const (
 	RTNLocal     = 2 // the host's own
 	RTNBroadcast = 3
+	RTNAnycast   = 4 // the host's own, and that of others
 	RTNMulticast = 5
 )

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +30,11 @@ func policies(t *testing.T) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, found...)
+		for _, name := range found {
+			if !strings.HasSuffix(name, ".test.yaml") {
+				all = append(all, name)
+			}
+		}
 	}
 	if len(all) < 20 {
 		t.Fatalf("only %d policies found: did they move?", len(all))
@@ -78,7 +83,11 @@ func compare(t *testing.T, r *compile.Result) {
 	if err := nftables.Text(&rendered, r.Ruleset); err != nil {
 		t.Fatal(err)
 	}
-	text.Feed(t, rendered.String(), "nft", "-f", "-")
+	if _, err := text.TryFeed(rendered.String(), "nft", "-f", "-"); err != nil && strings.Contains(err.Error(), "Message too long") && ordinary() {
+		t.Skip("nft sends more at once than an ordinary user may (net.core.wmem_max); root compares it")
+	} else if err != nil {
+		t.Fatal(err)
+	}
 	same(t, "nft -f of the rendered text", want, text)
 	if want.Empty() {
 		return
@@ -95,6 +104,13 @@ func compare(t *testing.T, r *compile.Result) {
 	if listed := plain.Replace(list(again)); listed != ours {
 		t.Errorf("loaded again, nft lists\n%s\nwhich was\n%s", listed, ours)
 	}
+}
+
+// ordinary says whether the tests were started by an ordinary user: they are
+// root in a user namespace of their own alone.
+func ordinary() bool {
+	ids, _ := os.ReadFile("/proc/self/uid_map")
+	return len(strings.Fields(string(ids))) > 2 && strings.Fields(string(ids))[1] != "0"
 }
 
 // same reads a host's table back and compares it to the byte.

@@ -110,17 +110,23 @@ func (h *Host) Try(name string, args ...string) (string, error) {
 // fails the test.
 func (h *Host) Feed(t TB, stdin string, name string, args ...string) string {
 	t.Helper()
+	stdout, err := h.TryFeed(stdin, name, args...)
+	if err != nil {
+		t.Fatalf("lab: %s: %s: %v", h.name, name, err)
+	}
+	return stdout
+}
+
+// TryFeed is Feed where the program may fail; the error has what it said.
+func (h *Host) TryFeed(stdin string, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 12*Patience)
 	defer cancel()
 	c := h.Command(ctx, name, args...)
 	c.Stdin = strings.NewReader(stdin)
 	stdout, err := c.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
-		}
-		t.Fatalf("lab: %s: %s: %v", h.name, name, err)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
 	}
-	return string(stdout)
+	return string(stdout), err
 }

@@ -17,6 +17,7 @@ type NFLog struct {
 // Logged is a packet as a rule has logged it.
 type Logged struct {
 	Prefix string
+	Mark   uint32
 	Packet Packet
 }
 
@@ -28,7 +29,8 @@ const (
 	nfulaCfgCmd     = 1 // in a configuration
 	nfulaCfgMode    = 2
 	nfulaCfgQThresh = 5
-	nfulaPayload    = 9 // in a packet
+	nfulaMark       = 2 // in a packet
+	nfulaPayload    = 9
 	nfulaPrefix     = 10
 
 	nfulnlCfgCmdBind = 1
@@ -113,6 +115,10 @@ func (l *NFLog) decode(attributes []byte) (out Logged) {
 		}
 		value := a[unix.NLA_HDRLEN:size]
 		switch binary.NativeEndian.Uint16(a[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER) {
+		case nfulaMark:
+			if len(value) == 4 {
+				out.Mark = binary.BigEndian.Uint32(value)
+			}
 		case nfulaPrefix:
 			out.Prefix = string(bytes.TrimRight(value, "\x00"))
 		case nfulaPayload:

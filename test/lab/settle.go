@@ -30,18 +30,38 @@ func (l *Lab) Settle() {
 	}
 }
 
-func (l *Lab) settle() error {
+// SettleHere is Settle for a thread that stays on one CPU, which all packets were sent from, and for packets that
+// have at most so many links before them. It takes some ten microseconds a link.
+func (l *Lab) SettleHere(hops int) error {
 	l.settling.Lock()
 	defer l.settling.Unlock()
+	m, err := l.theMarker()
+	if err != nil {
+		return err
+	}
+	return m.rounds(hops)
+}
+
+// theMarker needs the lock.
+func (l *Lab) theMarker() (*marker, error) {
 	if l.marker == nil {
 		m, err := newMarker()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		l.track(m)
 		l.marker = m // kept: to close a packet socket takes milliseconds
 	}
-	m := l.marker
+	return l.marker, nil
+}
+
+func (l *Lab) settle() error {
+	l.settling.Lock()
+	defer l.settling.Unlock()
+	m, err := l.theMarker()
+	if err != nil {
+		return err
+	}
 	// A packet changes CPU where a process or another packet's ARP reply sends it on; the second pass catches it.
 	for range 2 {
 		if err := onEveryCPU(func() error { return m.rounds(settleHops) }); err != nil {
