@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ var (
 type Refused struct {
 	Object string // as "rule of chain forward"
 	Origin ruleset.Origin
+	By     string // who did not take it; "" is the kernel
 	Err    error
 }
 
@@ -68,7 +70,7 @@ func (r *Refused) Error() string {
 	if r.Origin.Entry != "" {
 		b.WriteString(r.Origin.Entry + ": ")
 	}
-	fmt.Fprintf(&b, "the kernel refuses %s: %v", r.Object, r.Err)
+	fmt.Fprintf(&b, "%s refuses %s: %v", cmp.Or(r.By, "the kernel"), r.Object, r.Err)
 	return b.String()
 }
 

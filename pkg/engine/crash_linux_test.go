@@ -109,7 +109,6 @@ func TestKilledAfterEachStep(t *testing.T) {
 		{"another policy", policyA, policyB, policyB, "", apply, applying},
 		{"delete", policyA, "", "", "", apply, deleting},
 		{"rollback", policyB, policyA, back, "", both, applying},
-		{"rollback to nothing", policyA, "", back, "", apply, deleting},
 		{"first apply to be confirmed", "", policyA, policyA, "1ms", nil, within},
 		{"another to be confirmed", policyA, policyB, policyB, "1ms", apply, within},
 		{"rollback of one that waits", policyB, policyA, back, "", waits, applying},

@@ -15,6 +15,7 @@ import (
 
 // Deletion is what Delete did, or would do.
 type Deletion struct {
+	Backend  string // by name
 	Rules    *plan.Changes
 	Restored []sysctl.Change // put back
 	Kept     []sysctl.Change // left, because somebody else has changed them
@@ -81,7 +82,7 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 	if err != nil {
 		return nil, err
 	}
-	d := &Deletion{Rules: plan.Diff(have, &plan.Snapshot{}), Routing: facts.Own}
+	d := &Deletion{Backend: e.Backend.Name(), Rules: plan.Diff(have, &plan.Snapshot{}), Routing: facts.Own}
 	ours, err := e.translating(remembered, facts)
 	switch {
 	case err != nil:

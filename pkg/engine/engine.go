@@ -47,8 +47,11 @@ import (
 // Engine carries policies into one network namespace.
 type Engine struct {
 	Backend backend.Backend
-	State   *state.Dir
-	NetNS   *link.NetNS
+	// Backends gives a backend by its name, for policies that name one and for
+	// rules that one holds. Nil: there is Backend alone.
+	Backends func(name string) (backend.Backend, error)
+	State    *state.Dir
+	NetNS    *link.NetNS
 	// Session is what the command is run over, or nil; its Interface is found
 	// out.
 	Session *compile.Session
@@ -82,6 +85,7 @@ var ErrUnverified = errors.New("the kernel does not hold the rules that it accep
 
 // Plan is what would change.
 type Plan struct {
+	Backend  string // by name
 	Policy   *policy.Policy
 	Compiled *compile.Result
 	Rules    *plan.Changes
@@ -200,6 +204,10 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		return nil, err
 	}
 	done()
+	if err := e.choose(ctx, p, remembered); err != nil {
+		return nil, err
+	}
+	pl.Backend = e.Backend.Name()
 	done = e.step("encode")
 	if pl.want, err = e.Backend.Want(pl.Compiled.Ruleset); err != nil {
 		return nil, err

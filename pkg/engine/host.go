@@ -61,12 +61,28 @@ func (e *Engine) withSession(f compile.Facts) compile.Facts {
 	return f
 }
 
-// bridged finds bridges whose own traffic the rules will judge, because
+// bridged warns of bridges whose own traffic the rules will judge, because
 // br_netfilter shows it to them, and that the policy does not let pass: hosts
 // on one bridge would lose sight of each other.
 func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
-	p = f.compile().Resolve(p)
-	if v4, v6 := e.seesBridged(); !v4 && !v6 || p.Forward.Default == policy.Accept {
+	if v4, v6 := e.seesBridged(); !v4 && !v6 {
+		return nil
+	}
+	for _, b := range Bridges(f.compile().Resolve(p), f.Facts) {
+		warnings = append(warnings, fmt.Sprintf("br_netfilter shows what stays on the bridge %s to the rules, and no rule lets it pass: "+
+			"its hosts will not reach each other; set net.bridge.bridge-nf-call-iptables and -ip6tables to 0, or add the forward rule {from: %s, to: %s, action: accept}",
+			b.Name, b.Zone, b.Zone))
+	}
+	return warnings
+}
+
+// Bridge is a bridge in a zone.
+type Bridge struct{ Name, Zone string }
+
+// Bridges finds those of which the policy, whose zones are resolved, would not
+// let pass what stays on them, were it shown to the rules.
+func Bridges(p *policy.Policy, f link.Facts) (out []Bridge) {
+	if p.Forward.Default == policy.Accept {
 		return nil
 	}
 	for _, l := range f.Links {
@@ -76,13 +92,11 @@ func (e *Engine) bridged(p *policy.Policy, f hostFacts) (warnings []string) {
 		for _, z := range p.Zones {
 			on := slices.ContainsFunc(z.Interfaces, func(i policy.Interface) bool { return i.Matches(l.Name) })
 			if on && !opensWithin(p, z.Name) {
-				warnings = append(warnings, fmt.Sprintf("br_netfilter shows what stays on the bridge %s to the rules, and no rule lets it pass: "+
-					"its hosts will not reach each other; set net.bridge.bridge-nf-call-iptables and -ip6tables to 0, or add the forward rule {from: %s, to: %s, action: accept}",
-					l.Name, z.Name, z.Name))
+				out = append(out, Bridge{l.Name, z.Name})
 			}
 		}
 	}
-	return warnings
+	return out
 }
 
 // seesBridged says whether br_netfilter shows what bridges carry to the rules.

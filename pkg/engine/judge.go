@@ -41,10 +41,17 @@ func (e *Engine) Applied(ctx context.Context) (*Applied, error) {
 
 func (a *Applied) facts() compile.Facts { return CompileFacts(a.routes.Facts) }
 
-// Judge gives a judge of flows for it. It compiles the policy, which takes a
-// second for 100,000 port forwards.
+// Routes are those of the host.
+func (a *Applied) Routes() *link.Routes { return a.routes }
+
+// Compile compiles the policy, which takes a second for 100,000 port forwards.
+func (a *Applied) Compile() (*compile.Result, error) {
+	return compile.Compile(a.parsed, a.facts())
+}
+
+// Judge gives a judge of flows for it. It compiles the policy.
 func (a *Applied) Judge() (*flows.Judge, error) {
-	compiled, err := compile.Compile(a.parsed, a.facts())
+	compiled, err := a.Compile()
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,9 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.chooseHeld(s); err != nil {
+		return nil, err
+	}
 	s.Pending = e.pending(s)
 	here := e.NetNS.ID()
 	if u := s.Unconfirmed; u != nil && u.Boot != boot(here) {

@@ -47,6 +47,10 @@ type Status struct {
 	// and RoutingProblem why it cannot.
 	RoutingDrift   Routing
 	RoutingProblem error
+	// Foreign are chains of others that can override our rules, and ForeignProblem
+	// is why not all of them are known.
+	Foreign        []ForeignChain
+	ForeignProblem error
 	// rows of Entries, by section and name.
 	rows map[string][]int
 }
@@ -99,6 +103,7 @@ func (e *Engine) Status(ctx context.Context) (*Status, error) {
 		s.Lapsed = remembered.Lapsed.Digest
 	}
 	e.readHost(s)
+	e.foreignChains(s)
 	if remembered.Applied == nil {
 		have, err := e.Backend.Have(ctx)
 		if err != nil {

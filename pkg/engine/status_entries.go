@@ -116,6 +116,8 @@ func (s *Status) entries(have *plan.Snapshot, p *policy.Policy) {
 		switch {
 		case strings.HasPrefix(c.Name, "leak_stopped_"):
 			at(c.Origin.Entry).LeaksStopped += c.Packets
+		case strings.HasPrefix(c.Name, "+"): // elements of sets, where the backend has no sets
+			at(c.Origin.Entry).Flows += c.Packets
 		case strings.HasPrefix(c.Name, "limit_stopped_"):
 			e := at(c.Origin.Entry)
 			e.Limited, e.LimitStopped = true, e.LimitStopped+c.Packets

@@ -5,6 +5,7 @@ package backendtest
 import (
 	"context"
 	"errors"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -19,12 +20,18 @@ type Sender interface {
 	Send(testing.TB)
 }
 
-// Neighbour is a backend beside whose rules there can be others.
-type Neighbour interface {
+// Neighbor is a backend beside whose rules there can be others.
+type Neighbor interface {
 	// Disturb is somebody else who changes rules that are not ours.
 	Disturb(testing.TB)
 	// Disturbed counts what is there of somebody else's.
 	Disturbed(testing.TB) int
+}
+
+// Partial is a backend that cannot do all of a ruleset, and whose Want says so.
+type Partial interface {
+	// Leaves gives the cases that are not for it, each with the reason.
+	Leaves() map[string]string
 }
 
 // Run checks that a backend keeps the contract. Each call of fresh gives a
@@ -66,7 +73,11 @@ func Run(t *testing.T, fresh func(*testing.T) backend.Backend) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.run(&suite{t, fresh(t)})
+			b := fresh(t)
+			if p, ok := b.(Partial); ok && p.Leaves()[c.name] != "" {
+				t.Skip(p.Leaves()[c.name])
+			}
+			c.run(&suite{t, b})
 		})
 	}
 }
@@ -206,6 +217,38 @@ func (s *suite) send() uint64 {
 		s.Errorf("the counter was %d before a packet and is %d after it", before, after)
 	}
 	return after
+}
+
+// everything is all that the backend can do of Everything.
+func (s *suite) everything() *ruleset.Ruleset { s.Helper(); return s.part(Everything()) }
+
+// part is what the backend can do of a ruleset. What it cannot do must be told,
+// each thing with its place.
+func (s *suite) part(rs *ruleset.Ruleset) *ruleset.Ruleset {
+	s.Helper()
+	_, err := s.Want(rs)
+	if _, partial := s.Backend.(Partial); !partial || err == nil {
+		return rs
+	}
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		s.Fatalf("want: %v", err)
+	}
+	refused := map[ruleset.Origin]bool{}
+	for _, err := range all.Unwrap() {
+		var r *backend.Refused
+		if !errors.As(err, &r) || !errors.Is(r, backend.ErrNotSupported) || r.Origin.Place.File == "" {
+			s.Fatalf("want: %v", err)
+		}
+		refused[r.Origin] = true
+	}
+	for _, c := range rs.Chains {
+		c.Rules = slices.DeleteFunc(c.Rules, func(r *ruleset.Rule) bool { return refused[r.Origin] })
+	}
+	rs.Chains = slices.DeleteFunc(rs.Chains, func(c *ruleset.Chain) bool {
+		return refused[c.Origin]
+	})
+	return rs
 }
 
 // refused checks who is told to be at fault.

@@ -10,9 +10,9 @@ import (
 )
 
 func wantIsDeterministic(s *suite) {
-	a := s.want(Everything())
-	s.same("twice the same policy", plan.Diff(a, s.want(Everything())))
-	shuffled := Everything()
+	a := s.want(s.everything())
+	s.same("twice the same policy", plan.Diff(a, s.want(s.everything())))
+	shuffled := s.everything()
 	for i, j := 0, len(shuffled.Chains)-1; i < j; i, j = i+1, j-1 {
 		shuffled.Chains[i], shuffled.Chains[j] = shuffled.Chains[j], shuffled.Chains[i]
 	}
@@ -56,9 +56,9 @@ func lifecycle(s *suite) {
 }
 
 func everything(s *suite) {
-	s.apply(Everything())
+	s.apply(s.everything())
 	s.apply(gateway().Ruleset)
-	s.apply(Everything())
+	s.apply(s.everything())
 }
 
 func oneChain(s *suite) {
@@ -300,7 +300,7 @@ func commented(entry string) *sample {
 func rollback(s *suite) {
 	s.apply(gateway().Ruleset)
 	before := s.have()
-	s.apply(Everything())
+	s.apply(s.everything())
 	s.commit(plan.Diff(s.have(), before))
 	s.holds(before)
 	s.holds(s.want(gateway().Ruleset))

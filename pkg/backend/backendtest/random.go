@@ -16,16 +16,16 @@ const steps = 25
 // what was read, and there again.
 func random(s *suite) {
 	const seed = 20
-	s.apply(randomRuleset(rand.New(rand.NewPCG(seed, 0))))
+	s.apply(s.part(randomRuleset(rand.New(rand.NewPCG(seed, 0)))))
 	sent := s.send()
 	for step := uint64(1); step <= steps; step++ {
 		before := s.have()
-		s.apply(randomRuleset(rand.New(rand.NewPCG(seed, step))))
+		s.apply(s.part(randomRuleset(rand.New(rand.NewPCG(seed, step)))))
 		back := plan.Diff(s.have(), before)
 		s.commit(back)
 		s.readBack(back)
 		s.holds(before)
-		s.apply(randomRuleset(rand.New(rand.NewPCG(seed, step))))
+		s.apply(s.part(randomRuleset(rand.New(rand.NewPCG(seed, step)))))
 		if n := s.sent(); n < sent {
 			s.Errorf("step %d: the counter fell from %d to %d", step, sent, n)
 		}

@@ -132,12 +132,10 @@ func (r *reader) table() (there, anew bool, err error) {
 	return there, flags&nftTableDormant != 0 || r.anew, err
 }
 
-func message(msg int) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | uint16(msg) }
-
 // dump asks for all objects of a kind in our table. The kernel may not know
 // the filter and give more.
 func (r *reader) dump(msg int, tableAttribute uint16, more func(*nfnetlink.Encoder), each func(p []byte) error) error {
-	return r.conn.Dump(message(msg), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+	return r.conn.Dump(nfnetlink.Nftables(msg), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
 		e.String(tableAttribute, Table)
 		if more != nil {
 			more(e)

@@ -50,7 +50,7 @@ func TestUserdata(t *testing.T) {
 	}
 }
 
-func TestNeighbouringKeys(t *testing.T) {
+func TestNeighboringKeys(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][2][]byte{
 		{{0, 0}, {0, 1}}, {{0, 0xff}, {1, 0}}, {{0xff, 0xff}, {0, 0}}, {{7}, {8}}, {{0, 0xff, 0xff}, {1, 0, 0}},

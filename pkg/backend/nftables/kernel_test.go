@@ -31,8 +31,8 @@ func newHost(t testing.TB) *host {
 }
 
 var (
-	_ backendtest.Sender    = (*host)(nil)
-	_ backendtest.Neighbour = (*host)(nil)
+	_ backendtest.Sender   = (*host)(nil)
+	_ backendtest.Neighbor = (*host)(nil)
 )
 
 // Send has the host send itself a packet, to a port that is open: no answer

@@ -170,7 +170,7 @@ func (b *Backend) committed(changes *plan.Changes, err error) {
 
 // tableFlags asks for the flags of our table.
 func tableFlags(c *nfnetlink.Conn) (there bool, flags uint32, err error) {
-	err = c.Get(message(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+	err = c.Get(nfnetlink.Nftables(unix.NFT_MSG_GETTABLE), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
 		e.String(unix.NFTA_TABLE_NAME, Table)
 	}, func(m nfnetlink.Message) error {
 		there = true

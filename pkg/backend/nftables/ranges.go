@@ -142,7 +142,7 @@ type rangeEnd struct {
 func (a *rangeAsk) ask(which []uint32) error {
 	a.asked = a.asked[:0]
 	answers := 0
-	err := a.conn.Get(message(unix.NFT_MSG_GETSETELEM), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+	err := a.conn.Get(nfnetlink.Nftables(unix.NFT_MSG_GETSETELEM), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
 		e.String(unix.NFTA_SET_ELEM_LIST_TABLE, Table)
 		e.String(unix.NFTA_SET_ELEM_LIST_SET, a.set.Name)
 		list := e.Open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
@@ -255,7 +255,7 @@ func covered(s *plan.Set, key []byte) bool {
 // element asks for the element with a key; unix.ENOENT where there is none. In
 // a set of ranges it gives the start of the one that holds the key, or its end.
 func (r *reader) element(set string, key []byte, end bool) (el element, err error) {
-	err = r.conn.Get(message(unix.NFT_MSG_GETSETELEM), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
+	err = r.conn.Get(nfnetlink.Nftables(unix.NFT_MSG_GETSETELEM), unix.NFPROTO_INET, func(e *nfnetlink.Encoder) {
 		e.String(unix.NFTA_SET_ELEM_LIST_TABLE, Table)
 		e.String(unix.NFTA_SET_ELEM_LIST_SET, set)
 		list := e.Open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)

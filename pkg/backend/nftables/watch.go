@@ -83,7 +83,7 @@ func (w *Watch) Next() (backend.Foreign, error) {
 func (w *Watch) take(p []byte) {
 	err := nfnetlink.EachMessage(p, func(m nfnetlink.Message) error {
 		switch m.Type {
-		case message(unix.NFT_MSG_NEWGEN):
+		case nfnetlink.Nftables(unix.NFT_MSG_NEWGEN):
 			for a := nfnetlink.Attributes(m.Attributes()); a.Next(); {
 				switch a.Type() {
 				case unix.NFTA_GEN_ID:
@@ -121,9 +121,9 @@ func (w *Watch) about(m nfnetlink.Message) {
 	}
 	w.now.Ours = true
 	switch m.Type {
-	case message(unix.NFT_MSG_DELTABLE):
+	case nfnetlink.Nftables(unix.NFT_MSG_DELTABLE):
 		w.now.Gone = true
-	case message(unix.NFT_MSG_NEWTABLE):
+	case nfnetlink.Nftables(unix.NFT_MSG_NEWTABLE):
 		w.now.Gone = false
 	}
 }

@@ -1,0 +1,175 @@
+//go:build linux
+
+package iptables_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+	"github.com/ipmasq/ipmasq/test/lab"
+	"golang.org/x/sys/unix"
+)
+
+// chains is a wanted snapshot of IPv4, of chains as "table NAME" with rules.
+func chains(lists map[string][]string) *plan.Snapshot {
+	s := &plan.Snapshot{}
+	for name, rules := range lists {
+		c := plan.Chain{Name: "ipv4 " + name}
+		for i, r := range rules {
+			o := ruleset.Origin{Place: ruleset.Place{File: "policy.yaml", Line: i + 1, Column: 5}}
+			for _, entry := range []string{"entry", "ipmasq"} {
+				if strings.Contains(r, entry) {
+					o.Entry = entry
+				}
+			}
+			c.Rules = append(c.Rules, plan.Rule{Body: []byte(r), Origin: o})
+		}
+		s.Chains = append(s.Chains, c)
+	}
+	s.Normalize()
+	return s
+}
+
+func (h *host) reads(t *testing.T) *plan.Snapshot {
+	t.Helper()
+	s, err := h.Have(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The kernel finds fault with the last table when the others are in force:
+// those go back, to the last rule.
+func TestGoesBack(t *testing.T) {
+	t.Parallel()
+	for _, variant := range variants() {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			h, ctx := newHost(t, variant), context.Background()
+			first := chains(map[string][]string{
+				"filter IPMASQ-x": {"-s 10.0.0.1/32 -m comment --comment \"entry #c\" -j ACCEPT"}, "filter FORWARD": {"1 -m comment --comment ipmasq -j IPMASQ-x"},
+			})
+			if err := h.Commit(ctx, plan.Diff(h.reads(t), first), false); err != nil {
+				t.Fatal(err)
+			}
+			before := h.reads(t)
+			// An owner is known to OUTPUT and POSTROUTING alone. Only the kernel
+			// looks at where a chain is reached from.
+			wrong := chains(map[string][]string{
+				"filter IPMASQ-x": {"-s 10.0.0.2/32 -j ACCEPT"}, "filter IPMASQ-y": {"-j RETURN"}, "filter FORWARD": {"1 -m comment --comment ipmasq -j IPMASQ-x"},
+				"nat IPMASQ-z": {"-m owner --socket-exists -j RETURN"}, "nat PREROUTING": {"1 -m comment --comment ipmasq -j IPMASQ-z"},
+			})
+			err := h.Commit(ctx, plan.Diff(before, wrong), false)
+			var refused *backend.Refused
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), "nat") {
+				t.Fatalf("got %v, want a refusal that names the table", err)
+			}
+			compare(t, h.reads(t), before)
+			if h.reads(t).Generation != before.Generation {
+				t.Error("something is not as it was")
+			}
+		})
+	}
+}
+
+// While somebody else holds the lock, a commit says so and waits.
+func TestWaitsForLock(t *testing.T) {
+	t.Parallel()
+	h, ctx := newHost(t, "iptables-legacy"), context.Background()
+	lock, err := os.OpenFile("/run/xtables.lock", os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	changes := plan.Diff(h.reads(t), chains(map[string][]string{"filter IPMASQ-x": {"-j RETURN"}}))
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan string, 100)
+	h.Waiting = func(why string) {
+		waits <- why
+		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 6*lab.Patience)
+	defer cancel()
+	if err := h.Commit(ctx, changes, false); err != nil {
+		t.Fatal(err)
+	}
+	if len(waits) == 0 {
+		t.Error("nobody was told")
+	}
+	if h.reads(t).Empty() {
+		t.Error("nothing was committed")
+	}
+}
+
+// Others' rules before ours are drift, and a commit comes first again. What it
+// found is what it can put back.
+func TestJumpsComeFirst(t *testing.T) {
+	t.Parallel()
+	for _, variant := range variants() {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			h, ctx := newHost(t, variant), context.Background()
+			want := chains(map[string][]string{"filter IPMASQ-x": {"-j RETURN"}, "filter FORWARD": {"1 -m comment --comment ipmasq -j IPMASQ-x"}})
+			if err := h.Commit(ctx, plan.Diff(h.reads(t), want), false); err != nil {
+				t.Fatal(err)
+			}
+			h.host.Run(t, variant, "-I", "FORWARD", "-s", "10.0.0.1", "-j", "ACCEPT")
+			moved := h.reads(t)
+			changes := plan.Diff(moved, want)
+			if len(changes.Chains) != 1 {
+				t.Fatalf("%+v, want the built-in chain to differ", changes.Chains)
+			}
+			if err := h.Commit(ctx, changes, false); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, h.reads(t), want)
+			if err := h.Commit(ctx, plan.Diff(h.reads(t), moved), false); err != nil {
+				t.Fatal(err)
+			}
+			if now := h.reads(t); now.Generation != moved.Generation {
+				compare(t, now, moved)
+			}
+		})
+	}
+}
+
+// What a rule has counted for a counter is not lost when the rule goes and
+// another of that counter stays; what a rule that stays has counted is its own.
+func TestCountersGoOn(t *testing.T) {
+	t.Parallel()
+	for _, variant := range variants() {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			h, ctx := newHost(t, variant), context.Background()
+			out := []string{"1 -m comment --comment ipmasq -j IPMASQ-x"}
+			one, two := `-p udp -m comment --comment "entry #sent" -j RETURN`, `-d 127.0.0.0/8 -m comment --comment "entry #sent" -j RETURN`
+			count := func() uint64 {
+				i := slices.IndexFunc(h.reads(t).Counters, func(c plan.Counter) bool { return c.Name == "sent" })
+				if i < 0 {
+					return 0
+				}
+				return h.reads(t).Counters[i].Packets
+			}
+			for n, rules := range [][]string{{one}, {two, one}, {two}, {"-s 10.0.0.1/32 -j DROP", two}} {
+				want := chains(map[string][]string{"filter IPMASQ-x": rules, "filter OUTPUT": out})
+				if err := h.Commit(ctx, plan.Diff(h.reads(t), want), false); err != nil {
+					t.Fatal(err)
+				}
+				if got := count(); got != uint64(n) {
+					t.Errorf("after commit %d it counts %d", n, got)
+				}
+				h.Send(t)
+			}
+		})
+	}
+}

@@ -1,0 +1,188 @@
+package iptables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
+
+// goal is where a translation leads: ranges of addresses and ports.
+type goal struct {
+	low, high        netip.Addr
+	portMin, portMax uint16
+}
+
+// translation gives the targets of an action that translates.
+func (t *translator) translation(a *ruleset.Action) ([]target, error) {
+	n := &a.NAT
+	switch a.Kind {
+	case ruleset.SNATToDest:
+		return nil, errors.New("iptables cannot make a flow's first destination its source; leave `source: outside` out of `hairpin`")
+	case ruleset.Masquerade, ruleset.Redirect:
+		name := "-j MASQUERADE"
+		if a.Kind == ruleset.Redirect {
+			name = "-j REDIRECT"
+			if n.FullyRandom || n.Persistent {
+				return nil, errors.New("iptables' REDIRECT chooses ports in turn or at random")
+			}
+		}
+		out := t.byProtocol(func(ports bool) string {
+			text := name
+			if ports && n.PortMin > 0 {
+				text += " --to-ports " + portRange(n.PortMin, n.PortMax)
+			}
+			return text + options(n)
+		}, n.PortMin > 0)
+		if a.Kind == ruleset.Redirect && len(out) > 1 {
+			out[1].refuse = errLite
+		}
+		return out, nil
+	}
+	if a.Map == "" {
+		return t.toGoal(a, goal{n.Low, n.High, n.PortMin, n.PortMax}, alternative{}, false)
+	}
+	m := t.sets[a.Map]
+	if m == nil || len(m.Data) == 0 || m.IsVerdictMap() {
+		return nil, fmt.Errorf("there is no map %s", a.Map)
+	}
+	var goals []goal
+	var out []target
+	picked, err := t.mapped(a, func(i int) (string, error) {
+		goals = append(goals, goalAt(m, i, n))
+		return fmt.Sprint(len(goals) - 1), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range picked {
+		if x.text == "" {
+			out = append(out, x)
+			continue
+		}
+		var i int
+		_, _ = fmt.Sscan(x.text, &i)
+		more, err := t.toGoal(a, goals[i], x.when, true)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
+	return out, nil
+}
+
+// goalAt is what a map says.
+func goalAt(m *ruleset.Set, i int, n *ruleset.NAT) goal {
+	data := m.DataAt(i)
+	size := m.Data[0].Size()
+	g := goal{low: address(data[:size]), portMin: n.PortMin, portMax: n.PortMax}
+	at := m.Data[0].Padded()
+	if len(m.Data) > 1 {
+		g.portMin = binary.BigEndian.Uint16(data[at:])
+		g.portMax = g.portMin
+		at += m.Data[1].Padded()
+	}
+	g.high = g.low
+	if m.DataInterval {
+		g.high = address(data[at : at+size])
+		if len(m.Data) > 1 {
+			g.portMax = binary.BigEndian.Uint16(data[at+m.Data[0].Padded():])
+		}
+	}
+	return g
+}
+
+// toGoal gives the targets for DNAT and SNAT.
+func (t *translator) toGoal(a *ruleset.Action, g goal, when alternative, part bool) ([]target, error) {
+	n := &a.NAT
+	if n.Prefix {
+		return t.netmap(g, when, part)
+	}
+	name := "-j DNAT --to-destination "
+	if a.Kind == ruleset.SNAT {
+		name = "-j SNAT --to-source "
+	} else if n.FullyRandom {
+		return nil, errors.New("iptables' DNAT chooses in turn or at random")
+	}
+	out := t.byProtocol(func(ports bool) string {
+		text := g.low.String()
+		if g.high != g.low {
+			text += "-" + g.high.String()
+		}
+		if ports && g.portMin > 0 {
+			if g.low.Is6() {
+				text = "[" + text + "]"
+			}
+			text += ":" + portRange(g.portMin, g.portMax)
+		}
+		return name + text + options(n)
+	}, g.portMin > 0)
+	for i := range out {
+		out[i].when = product([]alternative{when}, []alternative{out[i].when})[0]
+		out[i].part = out[i].part || part
+		if a.Kind == ruleset.DNAT && i > 0 && !when.keepsPort(g) {
+			out[i].refuse = errLite
+		}
+	}
+	return out, nil
+}
+
+const udpLite = 136
+
+var errLite = errors.New("iptables leads UDP-Lite to no other port; write `to` without one, or leave `udplite` out")
+
+// keepsPort says whether the port of what an alternative matches is that of
+// the goal.
+func (a alternative) keepsPort(g goal) bool {
+	for _, x := range a.of(destinationPort) {
+		if !x.not && x.ports == [2]uint16{g.portMin, g.portMax} && g.portMin == g.portMax {
+			return true
+		}
+	}
+	return false
+}
+
+// netmap keeps the place within a prefix.
+func (t *translator) netmap(g goal, when alternative, part bool) ([]target, error) {
+	bits, ok := prefixOf(g.low, g.high)
+	if !ok {
+		return nil, errors.New("iptables maps whole prefixes alone")
+	}
+	return []target{{when: when, text: fmt.Sprintf("-j NETMAP --to %s/%d", g.low, bits), part: part}}, nil
+}
+
+// byProtocol gives a target with ports for each protocol whose ports iptables
+// chooses, and one without for UDP-Lite, of which it does not know any. Where
+// the rule names a protocol, only its target is possible.
+func (t *translator) byProtocol(text func(ports bool) string, ports bool) []target {
+	if !ports {
+		return []target{{text: text(false)}}
+	}
+	lite := alternative{condition: condition{{slot: protocol, proto: udpLite}}}
+	other := alternative{condition: condition{{slot: protocol, not: true, proto: udpLite}}}
+	return []target{{when: other, text: text(true)}, {when: lite, text: text(false)}}
+}
+
+func portRange(low, high uint16) string {
+	if high <= low {
+		return fmt.Sprint(low)
+	}
+	return fmt.Sprintf("%d-%d", low, high)
+}
+
+// options are how a translation chooses, as iptables prints them.
+func options(n *ruleset.NAT) string {
+	text := ""
+	if n.Random {
+		text += " --random"
+	}
+	if n.FullyRandom {
+		text += " --random-fully"
+	}
+	if n.Persistent {
+		text += " --persistent"
+	}
+	return text
+}

@@ -1,0 +1,361 @@
+package iptables
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
+)
+
+// step is one thing that a rule does: what limits it, and a target.
+type step struct {
+	limits []string
+	target string
+}
+
+// Why a rule is refused.
+var (
+	errSteps   = errors.New("iptables takes one target a rule, and a limit that is asked twice counts twice")
+	errHelper  = errors.New("iptables assigns helpers in raw, before it is known which entry translates a flow; the backend does not do that yet")
+	errTimeout = errors.New("iptables assigns timeouts in raw, before it is known which entry translates a flow; the backend does not do that yet")
+	errAddress = errors.New("iptables cannot write an address that conntrack does not know of, which 127.0.0.1 and ::1 as `address` need")
+)
+
+// rule gives the lines of a rule.
+func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
+	if r.Counter != "" && !t.objects[r.Counter] {
+		return nil, fmt.Errorf("there is no counter %s", r.Counter)
+	}
+	if t.place.mode == early && about(r, ruleset.FibSaddrOifType) {
+		// What the source becomes is not known yet.
+		return nil, nil
+	}
+	if skip, err := t.elsewhere(r); skip || err != nil {
+		return nil, err
+	}
+	if i := fromNowhere(r); i >= 0 {
+		return t.nowhere(r, i, jumped)
+	}
+	conditions, err := t.alternatives(r.Matches)
+	if err != nil || len(conditions) == 0 {
+		return nil, err
+	}
+	steps, more, err := t.statements(r, len(conditions))
+	if err != nil {
+		return nil, err
+	}
+	conditions = product(conditions, []alternative{{condition: more}})
+	targets, err := t.targets(r, jumped)
+	if err != nil {
+		return nil, err
+	}
+	if t.place.mode == dropping && r.Action.Kind != ruleset.Drop {
+		// What nat counts is counted there.
+		silence := *r
+		silence.Counter = ""
+		r = &silence
+		for i := range conditions {
+			conditions[i].counter = ""
+		}
+		for i := range targets {
+			targets[i].when.counter = ""
+		}
+	}
+	w := &writer{rule: r}
+	limits := steps[len(steps)-1].limits
+	for _, c := range conditions {
+		if r.Counter != "" {
+			c.counter = ""
+		}
+		silent := c
+		silent.counter = ""
+		for _, s := range steps[:len(steps)-1] {
+			w.write(silent, s.limits, "", s.target)
+		}
+		counter := r.Counter
+		if counter != "" && !whole(targets) {
+			if len(limits) > 0 {
+				return nil, errSteps
+			}
+			w.write(silent, nil, counter, "")
+			counter = ""
+		}
+		if len(targets) == 0 && (counter != "" || len(limits) > 0) {
+			w.write(c, limits, counter, "")
+		}
+		for _, x := range targets {
+			if x.text == "" && counter == "" {
+				continue
+			}
+			at := product([]alternative{c}, []alternative{x.when})[0]
+			if x.refuse != nil && at.possible() {
+				return nil, x.refuse
+			}
+			w.write(at, limits, counter, x.text)
+		}
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	return w.lines, t.alone(r, len(w.lines))
+}
+
+// about says whether a rule matches on a field.
+func about(r *ruleset.Rule, f ruleset.Field) bool {
+	return slices.ContainsFunc(r.Matches, func(m ruleset.Match) bool { return slices.Contains(m.Fields, f) })
+}
+
+// writer collects the lines of a rule.
+type writer struct {
+	rule  *ruleset.Rule
+	lines []line
+	err   error
+}
+
+func (w *writer) write(a alternative, limits []string, counter, target string) {
+	for _, c := range a.expand() {
+		text, possible, err := c.text()
+		if err != nil {
+			w.err = err
+		}
+		if err != nil || !possible {
+			continue
+		}
+		for _, l := range limits {
+			if text != "" {
+				text += " "
+			}
+			text += l
+		}
+		o := w.rule.Origin
+		if a.origin.Entry != "" {
+			o = a.origin
+		}
+		w.lines = append(w.lines, finish(text, o, cmp.Or(counter, a.counter), target))
+	}
+}
+
+// target is what happens, and where a map says it, when.
+type target struct {
+	when alternative
+	text string
+	part bool // other targets, or none, may be taken where this is not
+	// refuse is why there is no such target, where a packet can be so.
+	refuse error
+}
+
+// whole says whether there is a target for all that match.
+func whole(targets []target) bool {
+	return len(targets) > 0 && !slices.ContainsFunc(targets, func(x target) bool { return x.part })
+}
+
+// elsewhere says whether a rule is not for this copy of its chain.
+func (t *translator) elsewhere(r *ruleset.Rule) (bool, error) {
+	drops := r.Action.Kind == ruleset.Drop
+	limited := false
+	for _, s := range r.Do {
+		limited = limited || s.Kind == ruleset.RateOver || s.Kind == ruleset.RateUnder || s.Kind == ruleset.CountOver
+	}
+	switch {
+	case t.place.table == "nat":
+		return drops, nil
+	case t.place.mode == dropping:
+		if r.Action.Kind == ruleset.Continue {
+			return true, nil
+		}
+		if limited && !drops {
+			return false, errSteps
+		}
+	}
+	return false, nil
+}
+
+// targets translates an action.
+func (t *translator) targets(r *ruleset.Rule, jumped bool) ([]target, error) {
+	a := &r.Action
+	switch a.Kind {
+	case ruleset.Continue:
+		return nil, nil
+	case ruleset.VerdictMap:
+		return t.verdictMap(a, jumped)
+	case ruleset.DNAT, ruleset.SNAT, ruleset.SNATToDest, ruleset.Masquerade, ruleset.Redirect:
+		if t.place.mode == dropping {
+			if a.Map != "" && a.Pick.Of == 0 {
+				return t.mapped(a, func(int) (string, error) { return t.leave(jumped), nil })
+			}
+			return []target{{text: t.leave(jumped)}}, nil
+		}
+		if t.place.table != "nat" {
+			return nil, fmt.Errorf("the %s table does not translate", t.place.table)
+		}
+		sources := a.Kind == ruleset.SNAT || a.Kind == ruleset.SNATToDest || a.Kind == ruleset.Masquerade
+		if before := t.place.builtin == "PREROUTING" || t.place.builtin == "OUTPUT"; before == sources {
+			return nil, fmt.Errorf("in %s iptables does not translate this way", t.place.builtin)
+		}
+		return t.translation(a)
+	case ruleset.Synproxy:
+		return []target{{text: synproxy(a.Syn)}}, nil
+	}
+	text, err := t.verdict(*a, jumped)
+	return []target{{text: text}}, err
+}
+
+// leave ends our chain. Where the packet came by a jump, it ends the table.
+func (t *translator) leave(jumped bool) string {
+	if t.place.table == "filter" || jumped {
+		return "-j ACCEPT"
+	}
+	return "-j RETURN"
+}
+
+func (t *translator) verdict(a ruleset.Action, jumped bool) (string, error) {
+	switch a.Kind {
+	case ruleset.Accept:
+		return t.leave(jumped), nil
+	case ruleset.Drop:
+		return "-j DROP", nil
+	case ruleset.Return:
+		return "-j RETURN", nil
+	case ruleset.Reject:
+		if t.place.table != "filter" {
+			return "", errors.New("iptables can reject in filter alone")
+		}
+		v4 := t.family == ruleset.IPv4
+		switch {
+		case a.With == "tcp reset":
+			return "-j REJECT --reject-with tcp-reset", nil
+		case a.With == "port-unreachable" && v4:
+			return "-j REJECT --reject-with icmp-port-unreachable", nil
+		case a.With == "port-unreachable":
+			return "-j REJECT --reject-with icmp6-port-unreachable", nil
+		case v4:
+			return "-j REJECT --reject-with icmp-admin-prohibited", nil
+		}
+		return "-j REJECT --reject-with icmp6-adm-prohibited", nil
+	case ruleset.Jump, ruleset.Goto:
+		to := t.chains[a.Chain]
+		if to == nil {
+			return "", fmt.Errorf("%w: %s", errNoChain, a.Chain)
+		}
+		if to.Hook != nil {
+			return "", fmt.Errorf("%s is a base chain", a.Chain)
+		}
+		option := "-j "
+		if a.Kind == ruleset.Goto {
+			option = "-g "
+		}
+		return option + chainName(a.Chain, t.place.mode), nil
+	}
+	return "", errors.New("iptables has no such target")
+}
+
+// verdictMap gives a target for each element.
+func (t *translator) verdictMap(a *ruleset.Action, jumped bool) ([]target, error) {
+	m := t.sets[a.Map]
+	if m == nil || !m.IsVerdictMap() {
+		return nil, fmt.Errorf("there is no verdict map %s", a.Map)
+	}
+	return t.mapped(a, func(i int) (string, error) { return t.verdict(m.Verdicts[i], jumped) })
+}
+
+// mapped gives a target for each element of an action's map.
+func (t *translator) mapped(a *ruleset.Action, text func(i int) (string, error)) ([]target, error) {
+	if a.Pick.Of > 0 {
+		return t.picked(a, text)
+	}
+	m, err := t.set(a.Map, a.Fields)
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for i := range m.Len() {
+		keys, err := t.key(m, i, a.Fields)
+		if err != nil {
+			return nil, err
+		}
+		x, err := text(i)
+		if err != nil {
+			return nil, err
+		}
+		if x == "-j DROP" && t.place.table == "nat" {
+			continue
+		}
+		for _, k := range keys {
+			out = append(out, target{when: k, text: x, part: true})
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, target{part: true})
+	}
+	return out, nil
+}
+
+// seed is what the cluster match hashes addresses with: always the same, so
+// that a change of the rules moves no client.
+const seed = "0x69706d71"
+
+// clusters says whether the cluster match can choose: by the source that a flow
+// first had, one of 32.
+func clusters(p *ruleset.Pick) error {
+	const nodes = 32
+	if p.Of > nodes {
+		return fmt.Errorf("iptables can choose by the client's address among %d, and there are %d", nodes, p.Of)
+	}
+	if len(p.Fields) == 1 {
+		switch p.Fields[0] {
+		case ruleset.IPSaddr, ruleset.CtOrigIPSaddr:
+			return nil
+		case ruleset.IP6Saddr, ruleset.CtOrigIP6Saddr: // net/netfilter/xt_cluster.c
+			return errors.New("to choose by the client's address iptables looks at the first 32 bits of an IPv6 address, which are the same for all clients of a network; say `family: ipv4`")
+		}
+	}
+	return errors.New("iptables can choose by the client's address alone")
+}
+
+// picked chooses an element by a hash of the source, or by turns: the first
+// takes one of n, the second one of the n-1 that are left.
+func (t *translator) picked(a *ruleset.Action, text func(i int) (string, error)) ([]target, error) {
+	m := t.sets[a.Map]
+	if m == nil || len(m.Key) != 1 || m.Key[0] != ruleset.Number {
+		return nil, fmt.Errorf("there is no map %s of numbers", a.Map)
+	}
+	hashed := len(a.Pick.Fields) > 0
+	if hashed {
+		if err := clusters(&a.Pick); err != nil {
+			return nil, err
+		}
+	}
+	if uint32(m.Len()) < a.Pick.Of {
+		return nil, fmt.Errorf("the map %s has %d of %d elements", a.Map, m.Len(), a.Pick.Of)
+	}
+	var out []target
+	for i := range int(a.Pick.Of) {
+		x, err := text(i)
+		if err != nil {
+			return nil, err
+		}
+		if !hashed && m.IsVerdictMap() && m.Verdicts[i].Kind == ruleset.Jump {
+			return nil, errors.New("iptables cannot come back from a chain that was chosen by turns")
+		}
+		k := alternative{}
+		if o := m.OriginAt(i); o != ruleset.NoOrigin {
+			k.origin = t.rules.Origins[o]
+		}
+		if m.Counted && (k.origin.Entry != "" || m.Origin.Entry != "") {
+			entry := k.origin.Entry
+			if entry == "" {
+				entry = m.Origin.Entry
+			}
+			k.counter = elementCounter(m.Name, entry)
+		}
+		if hashed {
+			k.condition = condition{{slot: match, text: fmt.Sprintf("-m cluster --cluster-local-nodemask 0x%08x --cluster-total-nodes %d --cluster-hash-seed %s", 1<<i, a.Pick.Of, seed)}}
+		} else if left := int(a.Pick.Of) - i; left > 1 {
+			k.condition = condition{{slot: match, text: fmt.Sprintf("-m statistic --mode nth --every %d --packet 0", left)}}
+		}
+		out = append(out, target{when: k, text: x, part: true})
+	}
+	return out, nil
+}

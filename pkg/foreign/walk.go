@@ -1,0 +1,135 @@
+package foreign
+
+// Outcome is what a base chain may do with a packet. Each is nil where it cannot
+// happen; else it is the first rule, or the policy, that may do it.
+type Outcome struct {
+	Accept, Drop, Reject, DNAT, SNAT, Untrack *Decision
+	// Unknown says that the walk was given up: there were too many rules.
+	Unknown bool
+}
+
+// Decision is what decided: a rule of a chain or, where Rule is nil, the policy.
+type Decision struct {
+	Chain *Chain
+	Rule  *Rule
+}
+
+// Stopped is why no packet of the kind passes, or nil where some may.
+func (o *Outcome) Stopped() *Decision {
+	if o.Unknown || o.Accept != nil || o.DNAT != nil || o.SNAT != nil {
+		return nil
+	}
+	return o.MayStop()
+}
+
+// MayStop is what stops some of them, or nil.
+func (o *Outcome) MayStop() *Decision {
+	if o.Drop != nil {
+		return o.Drop
+	}
+	return o.Reject
+}
+
+// Packets is what was counted where it was decided, if anything was.
+func (d *Decision) Packets() (uint64, bool) {
+	if d.Rule == nil {
+		return d.Chain.Packets, d.Chain.Counted
+	}
+	return d.Rule.Packets, d.Rule.Counted
+}
+
+const (
+	mostRules = 200_000
+	mostDepth = 32
+)
+
+type walk struct {
+	p     *Packet
+	out   Outcome
+	steps int
+}
+
+// Walk asks what a base chain may do with a packet.
+func (c *Chain) Walk(p *Packet) *Outcome {
+	w := &walk{p: p}
+	if w.chain(c, 0) {
+		at := &w.out.Accept
+		if c.Drops {
+			at = &w.out.Drop
+		}
+		first(at, c, nil)
+	}
+	return &w.out
+}
+
+func first(at **Decision, c *Chain, r *Rule) {
+	if *at == nil {
+		*at = &Decision{c, r}
+	}
+}
+
+// chain walks a chain and says whether a packet may come out at its end.
+func (w *walk) chain(c *Chain, depth int) bool {
+	if depth > mostDepth {
+		w.out.Unknown = true
+		return true
+	}
+	returned := false // whether some may have left by a return before
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		if w.steps++; w.steps > mostRules {
+			w.out.Unknown = true
+			return true
+		}
+		holds := r.holds(w.p)
+		if holds == No {
+			continue
+		}
+		ends := true
+		switch r.Verdict {
+		case Accept:
+			first(&w.out.Accept, c, r)
+		case Drop:
+			first(&w.out.Drop, c, r)
+		case Reject:
+			first(&w.out.Reject, c, r)
+		case DNAT:
+			first(&w.out.DNAT, c, r)
+		case SNAT:
+			first(&w.out.SNAT, c, r)
+		case Return:
+			returned = true
+		case Jump, Goto:
+			to := c.table.Chain(r.To)
+			if to == nil {
+				ends = false
+				break
+			}
+			falls := w.chain(to, depth+1)
+			if r.Verdict == Goto {
+				returned = returned || falls
+			} else {
+				ends = !falls
+			}
+		case Untrack:
+			first(&w.out.Untrack, c, r)
+			ends = false
+		default:
+			ends = false
+		}
+		if ends && holds == Yes {
+			return returned
+		}
+	}
+	return true
+}
+
+func (r *Rule) holds(p *Packet) Tri {
+	holds := Yes
+	for i := range r.Tests {
+		if holds = min(holds, r.Tests[i].Holds(p)); holds == No {
+			break
+		}
+	}
+	return holds
+}
