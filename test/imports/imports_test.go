@@ -50,6 +50,7 @@ var table = []row{
 	{"1", "pkg/nftrace", []string{"pkg/nfnetlink"}, []string{"golang.org/x/sys"}},
 	{"1", "pkg/foreign", []string{"pkg/nfnetlink"}, []string{"golang.org/x/sys"}},
 	{"1", "pkg/plan", []string{"pkg/ruleset"}, nil},
+	{"1", "pkg/draft", []string{"pkg/link"}, nil},
 	{"1", "pkg/explain", []string{"pkg/ruleset"}, nil},
 	{"0", "pkg/ruleset", nil, nil},
 	{"0", "pkg/policy", nil, []string{"go.yaml.in/yaml/v4"}},
