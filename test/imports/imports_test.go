@@ -31,6 +31,7 @@ var table = []row{
 		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/daemon", "pkg/engine", "pkg/flows", "pkg/guard", "pkg/link", "pkg/metrics", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
 	{"4", "pkg/daemon", []string{"pkg/backend", "pkg/engine", "pkg/link", "pkg/policy", "pkg/state"}, []string{"golang.org/x/sys"}},
+	{"4", "pkg/doctor", []string{"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/foreign", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/simulate", "pkg/state", "pkg/sysctl"}, nil},
 	{"4", "pkg/guard", []string{"pkg/engine"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/metrics", []string{"pkg/engine"}, []string{"prometheus/client_golang", "prometheus/common"}},
 	{"4", "pkg/policytest", []string{"pkg/compile", "pkg/engine", "pkg/flows", "pkg/link", "pkg/policy", "pkg/ruleset", "pkg/simulate"}, nil},

@@ -1,0 +1,59 @@
+package doctor
+
+import (
+	"context"
+
+	"github.com/ipmasq/ipmasq/pkg/flows"
+	"github.com/ipmasq/ipmasq/pkg/foreign"
+	"github.com/ipmasq/ipmasq/pkg/simulate"
+)
+
+// RuleEvidence is what the rules of others are.
+type RuleEvidence struct {
+	Foreign *foreign.Rules
+}
+
+var ruleParts = []part{
+	{"the rules of others", "CAP_NET_ADMIN", readForeign},
+}
+
+func readForeign(_ context.Context, h *Host) error {
+	err := h.do(func() (err error) {
+		h.Rules.Foreign, err = foreign.Read()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range h.Rules.Foreign.Problems {
+		h.Unread = append(h.Unread, Unread{What: "the rules of iptables-legacy", Why: p})
+	}
+	chains := 0
+	for _, t := range h.Rules.Foreign.Tables {
+		chains += len(t.Chains)
+	}
+	h.looked(chains, "chain of others", "chains of others")
+	return nil
+}
+
+// gateway sends packets through the policy on this host; nil where there is none.
+func (h *Host) gateway() *simulate.Gateway {
+	if h.Compiled == nil || h.routes() == nil {
+		return nil
+	}
+	if h.simulated == nil {
+		h.simulated = simulate.New(h.Compiled.Ruleset, h.Policy, h.facts(), h.routes())
+	}
+	return h.simulated
+}
+
+// routes are what the routing tables say; nil where they could not be read.
+func (h *Host) routes() flows.Routes {
+	if h.via != nil {
+		return h.via
+	}
+	if h.Routes == nil {
+		return nil
+	}
+	return h.Routes
+}
