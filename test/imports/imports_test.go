@@ -37,6 +37,7 @@ var table = []row{
 	{"4", "pkg/policytest", []string{"pkg/compile", "pkg/engine", "pkg/flows", "pkg/link", "pkg/policy", "pkg/ruleset", "pkg/simulate"}, nil},
 	{"4", "pkg/stage", []string{"pkg/flows", "pkg/link", "pkg/simulate"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/top", []string{"pkg/conntrack", "pkg/flows"}, []string{"gdamore/tcell/v3"}},
+	{"3", "pkg/adopt", []string{"pkg/compile", "pkg/policy"}, nil},
 	{"3", "pkg/engine", []string{
 		"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/flows", "pkg/foreign", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/state", "pkg/sysctl",
 	}, []string{"golang.org/x/sys"}},
