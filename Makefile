@@ -13,7 +13,7 @@ VM_CACHE := $(or $(IPMASQ_VM),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-vm)
 # What reliability fetches once and keeps: 25 MB.
 PEERS_CACHE := $(or $(IPMASQ_PEERS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-peers)
 
-.PHONY: help build test test-vm setup lint demo bench reliability soak golden cover clean
+.PHONY: help build test test-vm setup lint demo bench reliability oracle soak golden cover clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -45,6 +45,9 @@ bench: build ## measure, and compare with other tools
 reliability: setup build ## measure what a reload costs the traffic, by ipmasq and by other tools
 	@sh test/reliability/fetch.sh "$(PEERS_CACHE)"
 	IPMASQ_PROGRAM=bin/ipmasq IPMASQ_PEERS="$(PEERS_CACHE)" go run ./test/reliability
+
+oracle: ## compare what explain says with the kernel: ORACLE="-seed 7 -packets 1000000 -budget 1h"
+	go test -count=1 -timeout=0 -run TestOracle -v ./test/oracle -packets 100000 -budget 15m $(ORACLE)
 
 soak: ## worry the daemon for twenty minutes, in throw-away namespaces
 	IPMASQ_SOAK=20m go test -count=1 -timeout=30m -run TestRunSoak -v ./test/packet

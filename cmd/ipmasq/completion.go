@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/simulate"
 	"github.com/urfave/cli/v2"
 )
 
@@ -58,6 +60,10 @@ func valueWords(c *cli.Command, flag string) string {
 	switch fullName(c) + " --" + flag {
 	case "status --output":
 		return "table json yaml prometheus"
+	case "explain --state":
+		return strings.Join(simulate.States(), " ")
+	case "import --format":
+		return "auto iptables ip6tables nft"
 	case "connections list --output":
 		return "table wide json yaml"
 	case "connections watch --output":
@@ -74,6 +80,12 @@ func valueWords(c *cli.Command, flag string) string {
 		return "table json yaml"
 	case "format":
 		return "nft json"
+	case "icmp-type":
+		var names []string
+		for _, t := range policy.ICMPTypes() {
+			names = append(names, t.Name)
+		}
+		return strings.Join(names, " ")
 	case "protocol":
 		return strings.Join(protocolWords(), " ")
 	case "family":

@@ -190,8 +190,8 @@ func TestPrefixesOf(t *testing.T) {
 			if p.Masked() != p || p.Addr() != next {
 				t.Errorf("%s-%s: %v", low, high, list)
 			}
-			if next = lastOf(p).Next(); i == len(list)-1 && lastOf(p) != high {
-				t.Errorf("%s-%s: ends at %s", low, high, lastOf(p))
+			if next = policy.LastOf(p).Next(); i == len(list)-1 && policy.LastOf(p) != high {
+				t.Errorf("%s-%s: ends at %s", low, high, policy.LastOf(p))
 			}
 		}
 	}

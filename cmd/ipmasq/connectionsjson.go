@@ -21,6 +21,36 @@ type flowEncoder struct {
 	ended, bare bool
 
 	scratch []byte
+	// What many connections have in common is not written anew.
+	kinds  [16]piece[flowKind]
+	judged [16]piece[judgedAs]
+}
+
+// piece is the text that belongs to a key, where there is any.
+type piece[K comparable] struct {
+	of   K
+	text []byte
+}
+
+// has says whether the piece is of a key.
+func (p *piece[K]) has(key K) bool { return p.of == key && len(p.text) > 0 }
+
+// keep remembers the text of a key.
+func (p *piece[K]) keep(key K, text []byte) { p.of, p.text = key, append(p.text[:0], text...) }
+
+// flowKind is all that stands before the addresses of a connection.
+type flowKind struct {
+	family   conntrack.Family
+	protocol uint8
+	state    conntrack.State
+	bare     bool
+	status   conntrack.Status
+}
+
+// judgedAs is all that the policy says of a connection.
+type judgedAs struct {
+	entry, file, from, to string
+	line, column          int
 }
 
 // append adds one connection, an object on one line.
@@ -30,37 +60,44 @@ func (e *flowEncoder) append(b []byte, f *conntrack.Flow, j *flows.Judgement) []
 
 // fields adds what stands between the braces.
 func (e *flowEncoder) fields(b []byte, f *conntrack.Flow, j *flows.Judgement) []byte {
-	b = append(b, `"protocol":"`...)
-	b = appendProtocol(b, f.Protocol)
-	if f.Family == conntrack.IPv6 {
-		b = append(b, `","family":"ipv6"`...)
+	kind := flowKind{f.Family, f.Protocol, f.State, e.bare, f.Status}
+	if p := &e.kinds[(uint32(f.Status)^uint32(f.Status)>>4^uint32(f.State)^uint32(f.Protocol))%uint32(len(e.kinds))]; p.has(kind) {
+		b = append(b, p.text...)
 	} else {
-		b = append(b, `","family":"ipv4"`...)
+		at := len(b)
+		b = e.appendKind(b, f)
+		p.keep(kind, b[at:])
 	}
-	if state := f.ProtocolState(); state != "" && !e.bare {
-		b = append(append(append(b, `,"state":"`...), state...), '"')
+	b = append(b, `,"before":`...)
+	source := len(b)
+	b = appendSource(b, f.Original.Source, f.Original.SourcePort)
+	destination := len(b)
+	b = appendDestination(b, f.Original.Destination, f.Original.DestinationPort)
+	end := len(b)
+	b = append(appendICMPID(b, f.Protocol, f.Original.ICMPID), `},"after":`...)
+	if f.Reply.Destination == f.Original.Source && f.Reply.DestinationPort == f.Original.SourcePort {
+		b = append(b, b[source:destination]...)
+	} else {
+		b = appendSource(b, f.Reply.Destination, f.Reply.DestinationPort)
 	}
-	b = append(b, `,"status":[`...)
-	b = appendStatus(b, f.Status, `"`, `,`)
-	b = append(b, `],"before":`...)
-	b = appendEnds(b, f.Protocol, f.Original.Source, f.Original.SourcePort, f.Original.Destination, f.Original.DestinationPort, f.Original.ICMPID)
-	b = append(b, `,"after":`...)
-	b = appendEnds(b, f.Protocol, f.Reply.Destination, f.Reply.DestinationPort, f.Reply.Source, f.Reply.SourcePort, f.Reply.ICMPID)
+	if f.Reply.Source == f.Original.Destination && f.Reply.SourcePort == f.Original.DestinationPort {
+		b = append(b, b[destination:end]...)
+	} else {
+		b = appendDestination(b, f.Reply.Source, f.Reply.SourcePort)
+	}
+	b = append(appendICMPID(b, f.Protocol, f.Reply.ICMPID), '}')
 	if isICMP(f.Protocol) {
 		b = strconv.AppendUint(append(b, `,"icmp_type":`...), uint64(f.Original.ICMPType), 10)
 		b = strconv.AppendUint(append(b, `,"icmp_code":`...), uint64(f.Original.ICMPCode), 10)
 	}
-	if j.Origin.Entry != "" {
-		b = appendString(append(b, `,"entry":`...), j.Origin.Entry)
-		if j.Origin.Place.File != "" {
-			b = e.appendPlace(append(b, `,"place":`...), j.Origin.Place.File, j.Origin.Place.Line, j.Origin.Place.Column)
-		}
-	}
-	if j.From != "" {
-		b = appendString(append(b, `,"from":`...), j.From)
-	}
-	if j.To != "" {
-		b = appendString(append(b, `,"to":`...), j.To)
+	o := &j.Origin
+	as := judgedAs{o.Entry, o.Place.File, j.From, j.To, o.Place.Line, o.Place.Column}
+	if p := &e.judged[uint(o.Place.Line+o.Place.Column+len(j.From)+len(j.To)<<2)%uint(len(e.judged))]; p.has(as) {
+		b = append(b, p.text...)
+	} else {
+		at := len(b)
+		b = e.appendJudgement(b, j)
+		p.keep(as, b[at:])
 	}
 	if !f.Start.IsZero() {
 		b = f.Start.UTC().AppendFormat(append(b, `,"start":"`...), time.RFC3339Nano)
@@ -92,29 +129,100 @@ func (e *flowEncoder) fields(b []byte, f *conntrack.Flow, j *flows.Judgement) []
 	return b
 }
 
+// appendKind adds what comes before the addresses.
+func (e *flowEncoder) appendKind(b []byte, f *conntrack.Flow) []byte {
+	b = append(b, `"protocol":"`...)
+	b = appendProtocol(b, f.Protocol)
+	if f.Family == conntrack.IPv6 {
+		b = append(b, `","family":"ipv6"`...)
+	} else {
+		b = append(b, `","family":"ipv4"`...)
+	}
+	if state := f.ProtocolState(); state != "" && !e.bare {
+		b = append(append(append(b, `,"state":"`...), state...), '"')
+	}
+	b = append(b, `,"status":[`...)
+	b = appendStatus(b, f.Status, `"`, `,`)
+	return append(b, ']')
+}
+
+// appendJudgement adds what the policy says.
+func (e *flowEncoder) appendJudgement(b []byte, j *flows.Judgement) []byte {
+	if j.Origin.Entry != "" {
+		b = appendString(append(b, `,"entry":`...), j.Origin.Entry)
+		if j.Origin.Place.File != "" {
+			b = e.appendPlace(append(b, `,"place":`...), j.Origin.Place.File, j.Origin.Place.Line, j.Origin.Place.Column)
+		}
+	}
+	if j.From != "" {
+		b = appendString(append(b, `,"from":`...), j.From)
+	}
+	if j.To != "" {
+		b = appendString(append(b, `,"to":`...), j.To)
+	}
+	return b
+}
+
 func appendEnds(b []byte, protocol uint8, source netip.Addr, sourcePort uint16, destination netip.Addr, destinationPort, icmpID uint16) []byte {
-	b = appendAddr(append(b, `{"source":"`...), source)
-	b = append(b, '"')
-	if sourcePort != 0 {
-		b = strconv.AppendUint(append(b, `,"source_port":`...), uint64(sourcePort), 10)
+	b = appendDestination(appendSource(b, source, sourcePort), destination, destinationPort)
+	return append(appendICMPID(b, protocol, icmpID), '}')
+}
+
+func appendSource(b []byte, a netip.Addr, port uint16) []byte {
+	b = append(appendAddr(append(b, `{"source":"`...), a), '"')
+	if port != 0 {
+		b = strconv.AppendUint(append(b, `,"source_port":`...), uint64(port), 10)
 	}
-	b = appendAddr(append(b, `,"destination":"`...), destination)
-	b = append(b, '"')
-	if destinationPort != 0 {
-		b = strconv.AppendUint(append(b, `,"destination_port":`...), uint64(destinationPort), 10)
+	return b
+}
+
+func appendDestination(b []byte, a netip.Addr, port uint16) []byte {
+	b = append(appendAddr(append(b, `,"destination":"`...), a), '"')
+	if port != 0 {
+		b = strconv.AppendUint(append(b, `,"destination_port":`...), uint64(port), 10)
 	}
+	return b
+}
+
+func appendICMPID(b []byte, protocol uint8, id uint16) []byte {
 	if isICMP(protocol) {
-		b = strconv.AppendUint(append(b, `,"icmp_id":`...), uint64(icmpID), 10)
+		b = strconv.AppendUint(append(b, `,"icmp_id":`...), uint64(id), 10)
 	}
-	return append(b, '}')
+	return b
 }
 
 // appendAddr leaves out what is no address, as netip does in text.
 func appendAddr(b []byte, a netip.Addr) []byte {
-	if !a.IsValid() {
+	switch {
+	case !a.IsValid():
 		return b
+	case a.Is4():
+		return appendIPv4(b, a.As4())
 	}
 	return a.AppendTo(b)
+}
+
+// appendIPv4 does what netip does, in half the time.
+func appendIPv4(b []byte, a [4]byte) []byte {
+	var text [len("255.255.255.255")]byte
+	n := 0
+	for i, v := range a {
+		if i > 0 {
+			text[n] = '.'
+			n++
+		}
+		if v >= 100 {
+			text[n] = '0' + v/100
+			n++
+		}
+		if v >= 10 {
+			text[n] = '0' + v/10%10
+			n++
+		}
+		text[n] = '0' + v%10
+		n++
+	}
+	return append(b, text[:n]...)
 }
 
 func appendCounter(b []byte, c conntrack.Counter) []byte {

@@ -159,6 +159,25 @@ func testFlows() (now time.Time, list []judgedFlow, words [][2]string) {
 // The encoder writes what encoding/json makes of the documented fields.
 func TestFlowJSON(t *testing.T) {
 	now, list, words := testFlows()
+	// One encoder remembers what many have in common, and every kind of flow
+	// comes to it after every other.
+	one, bare := flowEncoder{now: now}, flowEncoder{now: now, bare: true, ended: true}
+	for range 2 {
+		for i := range list {
+			for k := range list {
+				for _, x := range []int{i, k} {
+					f, j := &list[x].Flow, &list[x].Judgement
+					fresh, freshBare := flowEncoder{now: now}, flowEncoder{now: now, bare: true, ended: true}
+					if got, want := string(one.append(nil, f, j)), string(fresh.append(nil, f, j)); got != want {
+						t.Errorf("flow %d after others:\n%s\nwant\n%s", x, got, want)
+					}
+					if got, want := string(bare.append(nil, f, j)), string(freshBare.append(nil, f, j)); got != want {
+						t.Errorf("flow %d, bare, after others:\n%s\nwant\n%s", x, got, want)
+					}
+				}
+			}
+		}
+	}
 	for i := range list {
 		f, j := &list[i].Flow, &list[i].Judgement
 		want, err := json.Marshal(documentOf(f, j, now, words[i][0], words[i][1]))
@@ -276,6 +295,15 @@ func TestSorted(t *testing.T) {
 					t.Errorf("%s, reverse %v, limit %d: %v, want %v", by, reverse, limit, got, want)
 				}
 			}
+		}
+	}
+}
+
+func TestAppendIPv4(t *testing.T) {
+	for i := range 256 {
+		a := [4]byte{byte(i), byte(i * 7), byte(255 - i), byte(i * 13)}
+		if got, want := string(appendIPv4(nil, a)), netip.AddrFrom4(a).String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

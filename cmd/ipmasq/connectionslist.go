@@ -15,8 +15,8 @@ func (p *program) connectionsListCommand() *cli.Command {
 		Name:  "list",
 		Usage: "list connections",
 		Description: "Prints the connections that the filter flags allow: where each comes from and goes to, what the translation made " +
-			"of that, and which entry of the policy translated it or let it pass. They come in the order of the kernel's table, as they " +
-			"are read, unless they are sorted. The table changes meanwhile: a connection may be missing, or be listed twice.",
+			"of that, and which entry of the policy translated it or let it pass. They come as the kernel's table is read, in no " +
+			"order, unless they are sorted. The table changes meanwhile: a connection may be missing, or be listed twice.",
 		Flags: placeFlags(append(filterFlags(),
 			&cli.StringFlag{Name: "sort", Usage: "sort by `ORDER`: bytes, packets, age, timeout (the most first), source, destination or entry"},
 			&cli.BoolFlag{Name: "reverse", Usage: "turn the order of --sort round"},

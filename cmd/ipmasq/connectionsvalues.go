@@ -81,12 +81,12 @@ func prefixesOf(low, high netip.Addr) []prefix {
 	for {
 		length := low.BitLen() - trailingZeros(low)
 		p := netip.PrefixFrom(low, length)
-		for high.Less(lastOf(p)) {
+		for high.Less(policy.LastOf(p)) {
 			length++
 			p = netip.PrefixFrom(low, length)
 		}
 		out = append(out, p)
-		last := lastOf(p)
+		last := policy.LastOf(p)
 		if last == high {
 			return out
 		}
@@ -103,16 +103,6 @@ func trailingZeros(a netip.Addr) int {
 		n += 8
 	}
 	return n
-}
-
-// lastOf is the last address of a prefix.
-func lastOf(p prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 func readPorts(text string) ([]conntrack.PortRange, error) {

@@ -178,6 +178,11 @@ func TestKilledAtAnyTime(t *testing.T) {
 			v.t = t
 			args := way.args
 			start := func() {
+				if way.name == "rollback to nothing" { // which only a policy that waits to be confirmed allows
+					v.start("")
+					v.run(0, "apply", "--confirm", "60s", v.files[crashA])
+					return
+				}
 				v.start(way.from)
 				if way.name == "rollback" {
 					v.delete()
@@ -201,6 +206,9 @@ func TestKilledAtAnyTime(t *testing.T) {
 				ends[end]++
 				if slices.Contains(args, "--confirm") {
 					v.judgeWindow(way.from, end == "done", when)
+				}
+				if way.name == "rollback to nothing" { // unless it came to its end, it waits still, and takes no other
+					v.delete()
 				}
 				v.apply(crashB)
 				if v.look() != v.looks[crashB] {

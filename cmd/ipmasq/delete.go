@@ -51,7 +51,7 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 				parts = append(parts, counted(n, string(kind.of), kind.many))
 			}
 		}
-		fmt.Fprintf(w, "%s %s: %s\n", removed, tableName, strings.Join(parts, ", "))
+		fmt.Fprintf(w, "%s %s: %s\n", removed, rulesIn(d.Backend), strings.Join(parts, ", "))
 	}
 	for _, s := range d.Restored {
 		if s.Writes() {

@@ -25,11 +25,12 @@ const (
 )
 
 const exitCodesHelp = `Exit codes:
-  0   done; plan and status: there is no difference
-  1   failed, and the kernel is as it was
-  2   plan and status: there is a difference, or drift; apply: in force, but not all
-      flows that it contradicts are cut
-  3   the policy is invalid
+  0   done; plan, status, explain --live: there is no difference; doctor: nothing is wrong
+  1   failed, and the kernel is as it was; test: something is not as expected
+  2   plan, status, explain --live: a difference, or drift; apply: in force, but not all
+      flows that it contradicts are cut; doctor: something is wrong; import: not all
+      was expressed
+  3   the policy is invalid, or its tests are
   4   not permitted; the message says which capability is missing
   64  wrong usage
 `
@@ -74,6 +75,9 @@ type invalid struct {
 
 func (i *invalid) Unwrap() error { return i.Errors }
 
+// notPermitted says itself what is missing.
+type notPermitted struct{ error }
+
 // report prints an error as its kind asks for, and gives the exit code.
 func (p *program) report(err error) int {
 	var bad *invalid
@@ -84,21 +88,29 @@ func (p *program) report(err error) int {
 	var path *fs.PathError
 	var writable *untrusted
 	var old outdated
+	var tests wrongTests
+	var lacks notPermitted
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errDifferent):
 		return exitDifferent
+	case errors.Is(err, errTestFailed):
+		return exitFailed
 	case errors.As(err, &bad):
 		policy.Print(p.stderr, bad.Errors, bad.sources)
 		p.errorf("the policy is invalid: %s", counted(len(bad.Errors), "mistake", "mistakes"))
 		return exitInvalid
-	case errors.Is(err, daemon.ErrMistakes):
+	case errors.As(err, &tests), errors.Is(err, daemon.ErrMistakes):
 		p.errorf("%v", err)
 		return exitInvalid
 	case errors.As(err, &usage):
 		p.errorf("%v", err)
 		return exitUsage
+	case errors.As(err, &lacks):
+		p.errorf("%v", err)
+		p.hintf("run it as root, or with sudo")
+		return exitNotPermitted
 	}
 	p.errorf("%v", err)
 	p.hintUnconfirmed(err)

@@ -35,7 +35,7 @@ func (p *program) helpCommand() *cli.Command {
 			switch {
 			case topic == "":
 				printHelp(p.stdout, c.App)
-			case topic == "exit-codes":
+			case topic == "exit-codes", topic == "exit":
 				fmt.Fprint(p.stdout, exitCodesHelp)
 			case command == nil:
 				return unknownCommand(c.App.Commands, topic)

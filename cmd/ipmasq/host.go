@@ -64,7 +64,7 @@ func (p *program) quietHost(c *cli.Context) (e *engine.Engine, closeHost func(),
 	}
 	dir, err := state.Open(p.stateDir(c))
 	if err == nil {
-		e, err = newEngine(ns, dir)
+		e, err = newEngine(ns, dir, p.hintf)
 	}
 	if err != nil {
 		ns.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
 	"github.com/ipmasq/ipmasq/pkg/daemon"
 	"github.com/ipmasq/ipmasq/pkg/engine"
@@ -13,9 +14,24 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/state"
 )
 
-// newEngine wires an engine to the kernel.
-func newEngine(ns *link.NetNS, dir *state.Dir) (*engine.Engine, error) {
-	return &engine.Engine{Backend: nftables.New(ns.Do), State: dir, NetNS: ns}, nil
+// newEngine wires an engine to the kernel. Hint tells why it waits.
+func newEngine(ns *link.NetNS, dir *state.Dir, hint func(string, ...any)) (*engine.Engine, error) {
+	e := &engine.Engine{Backend: nftables.New(ns.Do), State: dir, NetNS: ns}
+	e.Backends = func(name string) (backend.Backend, error) {
+		switch name {
+		case "nftables":
+			return nftables.New(ns.Do), nil
+		case "iptables":
+			b, err := iptables.New(ns.Do, "")
+			if err != nil {
+				return nil, err
+			}
+			b.Waiting = func(why string) { hint("waiting: %s", why) }
+			return b, nil
+		}
+		return nil, fmt.Errorf("there is no backend %s", name)
+	}
+	return e, nil
 }
 
 // holdKernel has a daemon keep its way to the kernel, and listen to others.
@@ -24,6 +40,7 @@ func holdKernel(ctx context.Context, e *engine.Engine, d *daemon.Daemon, own boo
 	if !ok {
 		return nil, fmt.Errorf("hold the rules of %s: %w", e.Backend.Name(), backend.ErrNotSupported)
 	}
+	e.Backends = nil // the daemon holds this one
 	if err := b.Keep(); err != nil {
 		return nil, err
 	}

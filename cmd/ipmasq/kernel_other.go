@@ -13,7 +13,9 @@ import (
 )
 
 // newEngine needs Linux, as opening a namespace does before it.
-func newEngine(*link.NetNS, *state.Dir) (*engine.Engine, error) { return nil, backend.ErrNotSupported }
+func newEngine(*link.NetNS, *state.Dir, func(string, ...any)) (*engine.Engine, error) {
+	return nil, backend.ErrNotSupported
+}
 
 // holdKernel needs Linux too.
 func holdKernel(context.Context, *engine.Engine, *daemon.Daemon, bool) (func(), error) {

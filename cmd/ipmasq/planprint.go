@@ -31,7 +31,7 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 	}
 	sysctls.print(p, c, w)
 	p.printRouting(c, w, pl.Routing)
-	fmt.Fprintf(w, "%s: %s\n", tableName, pl.Rules.Summary())
+	fmt.Fprintf(w, "%s: %s\n", rulesIn(pl.Backend), pl.Rules.Summary())
 }
 
 // printEntryChanges prints what happens to each entry, and no more than
@@ -62,8 +62,13 @@ func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.C
 	}
 }
 
-// tableName is where the rules are.
-const tableName = "table inet " + nftables.Table
+// rulesIn says where the rules of a backend are.
+func rulesIn(backend string) string {
+	if backend == "iptables" {
+		return "iptables (IPMASQ-*)"
+	}
+	return "table inet " + nftables.Table
+}
 
 type planDocument struct {
 	FormatVersion int               `json:"format_version"`

@@ -81,8 +81,8 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
-			p.checkCommand(), p.renderCommand(), p.planCommand(), p.applyCommand(), p.runCommand(), p.statusCommand(),
-			p.confirmCommand(), p.rollbackCommand(), p.historyCommand(), p.connectionsCommand(), p.deleteCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
+			p.initCommand(), p.importCommand(), p.checkCommand(), p.renderCommand(), p.explainCommand(), p.testCommand(), p.planCommand(), p.applyCommand(), p.runCommand(), p.statusCommand(),
+			p.confirmCommand(), p.rollbackCommand(), p.historyCommand(), p.connectionsCommand(), p.doctorCommand(), p.deleteCommand(), p.schemaCommand(), p.versionCommand(), p.completionCommand(), p.helpCommand(),
 		},
 		Action: func(*cli.Context) error {
 			return usagef("no command is given; ipmasq help lists them")

@@ -112,6 +112,32 @@ func setCaps(caps uint32) error {
 	return unix.Capset(&header, &data[0])
 }
 
+// withoutNamespaces is nonamespaces: in a user namespace of its own, which the
+// kernel lets have no network namespaces (namespaces(7), /proc/sys/user).
+func withoutNamespaces() {
+	const inside = "IPMASQ_TEST_NO_NAMESPACES"
+	if os.Getenv(inside) != "" {
+		err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte("0"), 0)
+		if err == nil {
+			err = become(os.Args[1:])
+		}
+		failed(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args, cmd.Env = os.Args, append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		failed(err)
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
+}
+
 // withEtc is withetc: /etc is not writable in a user namespace, but mounts are
 // free, and over all of /etc they need no folder there.
 func withEtc() {

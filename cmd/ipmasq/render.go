@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/engine"
 	"github.com/ipmasq/ipmasq/pkg/link"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 	"github.com/urfave/cli/v2"
 )
 
@@ -16,22 +18,20 @@ func (p *program) renderCommand() *cli.Command {
 		Name:      "render",
 		Usage:     "print the rules that a policy compiles to",
 		ArgsUsage: "[FILE...]",
-		Description: "Prints what apply would install: as a file for nft(8), which loads it as one transaction, or as JSON. " +
+		Description: "Prints what apply would install: as a file for nft(8), which loads it as one transaction, as files for iptables-restore and ip6tables-restore (with --noflush), or as JSON. " +
 			"What a policy leaves to the host (the addresses of its links) is read from this one, as apply does; --offline leaves it out. " +
 			"No privilege is needed.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "nft", Usage: "print `FORMAT`: nft or json"},
+			&cli.StringFlag{Name: "format", Value: "nft", Usage: "print `FORMAT`: nft, iptables, ip6tables or json"},
 			&cli.BoolFlag{Name: "offline", Usage: "ask this host nothing"},
 			netnsFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			format := c.String("format")
 			switch format {
-			case "nft", "json":
-			case "iptables":
-				return usagef("the iptables backend is not built in this version; there are nft and json")
+			case "nft", "iptables", "ip6tables", "json":
 			default:
-				return usagef("no such format: %s; there are nft and json", format)
+				return usagef("no such format: %s; there are nft, iptables, ip6tables and json", format)
 			}
 			pol, err := p.loadToShow(c)
 			if err != nil {
@@ -50,8 +50,13 @@ func (p *program) renderCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if format == "nft" {
+			switch format {
+			case "nft":
 				return nftables.Text(p.stdout, r.Ruleset)
+			case "iptables":
+				return iptables.Text(p.stdout, r.Ruleset, ruleset.IPv4)
+			case "ip6tables":
+				return iptables.Text(p.stdout, r.Ruleset, ruleset.IPv6)
 			}
 			e := json.NewEncoder(p.stdout)
 			e.SetIndent("", "  ")

@@ -22,13 +22,14 @@ import (
 
 // programs are what scripts can run besides what is on PATH.
 var programs = map[string]func(){
-	"ipmasq":   main,
-	"netadmin": withNetAdmin,
-	"user":     asUser,
-	"gw":       inNetNS,
-	"nocaps":   withoutCapabilities,
-	"withetc":  withEtc,
-	"tty":      onTerminal,
+	"ipmasq":       main,
+	"netadmin":     withNetAdmin,
+	"user":         asUser,
+	"gw":           inNetNS,
+	"nocaps":       withoutCapabilities,
+	"nonamespaces": withoutNamespaces,
+	"withetc":      withEtc,
+	"tty":          onTerminal,
 }
 
 func TestMain(m *testing.M) {
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 //	gateway                  make a host with eth0 and eth1, in $NETNS, and $STATE_DIRECTORY
 //	gw PROGRAM ARG...        run a program on that host
 //	nocaps PROGRAM ARG...    run a program without any capability
+//	nonamespaces PROGRAM ... run a program that may not make network namespaces
 //	netadmin PROGRAM ARG...  run a program as root with CAP_NET_ADMIN and nothing else
 //	user ARG...              run ipmasq as user 12345, with CAP_NET_ADMIN and nothing else
 //	withetc DIR PROGRAM ...  run a program that sees DIR as /etc/ipmasq

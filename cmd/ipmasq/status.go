@@ -60,7 +60,7 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 	}
 	force := "nothing of ipmasq's is in the kernel"
 	if s.InForce {
-		force = tableName + " is in force"
+		force = rulesIn(s.Backend) + " is in force"
 		switch {
 		case s.Drifted():
 			force += ", with drift (below)"
@@ -83,6 +83,12 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 	fmt.Fprintf(w, "forwarding  IPv4 %s, IPv6 %s\n", onOff(s.Forwarding.IPv4), onOff(s.Forwarding.IPv6))
 	for _, u := range s.Uplinks {
 		fmt.Fprintf(w, "uplink      %s\n", uplinkText(u))
+	}
+	for _, c := range s.Foreign {
+		fmt.Fprintf(w, "others      %s\n", foreignText(c))
+	}
+	if s.ForeignProblem != nil {
+		fmt.Fprintf(w, "others      not all could be read: %v\n", s.ForeignProblem)
 	}
 	if s.Conntrack.Max > 0 {
 		fmt.Fprintf(w, "conntrack   %s%s\n", p.fillText(c, s), failuresText(s.Conntrack))
@@ -114,7 +120,7 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		if s.RoutingProblem != nil {
 			fmt.Fprintln(w, s.RoutingProblem)
 		}
-		p.hintf("ipmasq apply puts it right")
+		p.hintf("%s puts it right", p.again(c, "apply"))
 	}
 }
 

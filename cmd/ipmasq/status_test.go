@@ -62,6 +62,12 @@ func TestStatusGolden(t *testing.T) {
 	}
 	noAccounting := busy()
 	noAccounting.TrafficCounted = false
+	dropped := uint64(12)
+	noAccounting.Foreign = []engine.ForeignChain{
+		{Kind: "iptables-nft", Family: "ip", Table: "nat", Name: "PREROUTING", Hook: "prerouting", Type: "nat", Priority: -100, Translates: true},
+		{Kind: "iptables-legacy", Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Type: "filter", PolicyDrop: true, Packets: &dropped, Stops: true},
+		{Kind: "nft", Family: "inet", Table: "firewalld", Name: "filter_FORWARD", Hook: "forward", Type: "filter", Priority: 10, Stops: true},
+	}
 	for name, s := range map[string]*engine.Status{"counted": busy(), "not-counted": notCounted, "no-accounting": noAccounting} {
 		var out, errs bytes.Buffer
 		p := &program{stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}

@@ -23,6 +23,8 @@ type statusDocument struct {
 	RoutingDrift  []routingDocument  `json:"routing_drift"`
 	Problem       string             `json:"routing_problem,omitempty"`
 	Drifted       bool               `json:"drifted"`
+	Foreign       []foreignDocument  `json:"foreign_chains"`
+	ForeignError  string             `json:"foreign_problem,omitempty"`
 	// Unconfirmed waits to be confirmed; Lapsed is the digest of what was not when
 	// the machine stopped.
 	Unconfirmed *unconfirmedDocument `json:"unconfirmed,omitempty"`
@@ -106,6 +108,7 @@ func statusJSON(s *engine.Status) statusDocument {
 		SysctlDrift: sysctlsJSON(s.SysctlDrift), Drifted: s.Drifted(),
 		Unconfirmed: unconfirmedJSON(s.Unconfirmed), Lapsed: s.Lapsed,
 		RoutingDrift: routingJSON(s.RoutingDrift), Problem: messageOf(s.RoutingProblem),
+		Foreign: foreignJSON(s.Foreign), ForeignError: messageOf(s.ForeignProblem),
 	}
 	if s.Digest != "" {
 		d.Policy = &appliedDocument{s.Files, s.Digest, s.Applied}

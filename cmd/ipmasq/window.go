@@ -70,7 +70,7 @@ func (p *program) await(c *cli.Context, u *engine.Unconfirmed) error {
 		return nil // the answer says so
 	}
 	if !isTerminal(p.stdin) || !isTerminal(p.stderr) {
-		p.hintf("can you open a *new* connection to this host? ipmasq confirm keeps the policy; without it, it goes back to %s in %s", backText(u), seconds(u.Left))
+		p.hintf("can you open a *new* connection to this host? %s keeps the policy; without it, it goes back to %s in %s", p.again(c, "confirm"), backText(u), seconds(u.Left))
 		return nil
 	}
 	e, closeHost, err := p.quietHost(c)

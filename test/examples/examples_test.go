@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,11 @@ func examples(t *testing.T) []string {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no examples in %s: %v", folder, err)
 	}
-	return paths
+	return slices.DeleteFunc(paths, isTests)
 }
+
+// isTests says whether a file is the tests of a policy.
+func isTests(name string) bool { return strings.HasSuffix(name, ".test.yaml") }
 
 // cli runs the real program on a host, as a user does.
 type cli struct {

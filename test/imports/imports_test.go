@@ -28,7 +28,7 @@ type row struct {
 // not higher. A permission that is not used is taken away.
 var table = []row{
 	{"5", "cmd/ipmasq", []string{
-		"pkg/backend", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/daemon", "pkg/engine", "pkg/flows", "pkg/guard", "pkg/link", "pkg/metrics", "pkg/plan", "pkg/policy", "pkg/state", "pkg/sysctl", "pkg/top",
+		"pkg/adopt", "pkg/backend", "pkg/backend/iptables", "pkg/backend/nftables", "pkg/compile", "pkg/conntrack", "pkg/daemon", "pkg/doctor", "pkg/draft", "pkg/engine", "pkg/flows", "pkg/guard", "pkg/link", "pkg/metrics", "pkg/nftrace", "pkg/plan", "pkg/policy", "pkg/policytest", "pkg/ruleset", "pkg/simulate", "pkg/stage", "pkg/state", "pkg/sysctl", "pkg/top",
 	}, []string{"urfave/cli/v2", "go.yaml.in/yaml/v4"}},
 	{"4", "pkg/daemon", []string{"pkg/backend", "pkg/engine", "pkg/link", "pkg/policy", "pkg/state"}, []string{"golang.org/x/sys"}},
 	{"4", "pkg/doctor", []string{"pkg/backend", "pkg/compile", "pkg/conntrack", "pkg/engine", "pkg/flows", "pkg/foreign", "pkg/link", "pkg/plan", "pkg/policy", "pkg/ruleset", "pkg/simulate", "pkg/state", "pkg/sysctl"}, nil},

@@ -66,6 +66,7 @@ func TestTraceNamesEntries(t *testing.T) {
 	g := applied(t, topo, lanToWAN+`
 forward: {rules: [{name: no-smtp, from: lan, to: wan, protocol: tcp, ports: 25, action: reject}]}
 `)
+	g.nftablesOnly(t, "iptables traces to its own programs")
 	g.GW.Feed(t, "table inet trace { chain p { type filter hook prerouting priority -400; iifname eth1 meta nftrace set 1; }; }", "nft", "-f", "-")
 	monitor := g.GW.Command(t.Context(), "nft", "monitor", "trace")
 	out, err := monitor.StdoutPipe()

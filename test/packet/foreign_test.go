@@ -111,6 +111,9 @@ func (g *gateway) others(t *testing.T) string {
 	var out strings.Builder
 	ours := false
 	for line := range strings.Lines(g.ruleset(t)) {
+		if strings.Contains(line, "IPMASQ-") {
+			continue
+		}
 		if strings.HasPrefix(line, "table ") {
 			ours = line == "table inet ipmasq {\n"
 		}
@@ -143,7 +146,9 @@ func TestForeignTables(t *testing.T) {
 				save = func() string {
 					var rules strings.Builder
 					for line := range strings.Lines(topo.GW.Run(t, "iptables-nft-save")) {
-						if !strings.HasPrefix(line, "#") { // the time
+						// The time; and a table that was looked at is there, but has
+						// nothing.
+						if !strings.HasPrefix(line, "#") && !strings.Contains(line, "IPMASQ-") && (variant(t) == "" || strings.HasPrefix(line, "-A")) {
 							rules.WriteString(strings.SplitN(line, " [", 2)[0]) // counters
 						}
 					}

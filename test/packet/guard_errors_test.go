@@ -33,6 +33,9 @@ forward:
 			{"routed", at(ip.dmz, 53), ip.dmz, 53, 53},
 			{"forwarded", at(ip.uplink, 5300), ip.uplink, 123, 5300},
 		} {
+			if g.variant != "" && flow.name == "routed" {
+				continue // nobody changes whose address such an error comes from, so it is stopped
+			}
 			c, err := g.Server.DialUDP(flow.remote)
 			if err != nil {
 				t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 // One interface for both directions: the inside zone is on the link that
 // neighbour discovery has to work on.
-func TestGatewaysOwnNeighbourDiscovery(t *testing.T) {
+func TestGatewaysOwnNeighborDiscovery(t *testing.T) {
 	t.Parallel()
 	for name, policy := range map[string]string{
 		"one interface": `

@@ -103,6 +103,7 @@ func TestOffload(t *testing.T) {
 
 func (g *gateway) lacksFlowtables(t *testing.T) {
 	t.Helper()
+	g.nftablesOnly(t, "it has no flowtables")
 	file := filepath.Join(g.dir, "policy.yaml")
 	if err := os.WriteFile(file, []byte("version: 1\n"+offloaded), 0o600); err != nil {
 		t.Fatal(err)

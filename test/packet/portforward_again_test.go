@@ -19,6 +19,7 @@ func TestPortForwardApplyAgain(t *testing.T) {
 	listens(topo.LAN1, 80, 90)
 	listens(topo.LAN2, 81, 82)
 	each(t, func(t *testing.T, ip family) {
+		g.keepsCounters(t, ip)
 		first := zones + ip.forwards(`
   - {name: web, from: wan, protocol: [tcp, udp], ports: 8080, to: "$lan1:80"}
   - {name: range, from: wan, protocol: [tcp, udp], ports: 85-95, to: "$lan1"}

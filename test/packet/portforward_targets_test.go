@@ -63,6 +63,9 @@ func TestPortForwardInTurn(t *testing.T) {
 			func() { unheard(t, topo.Neighbor, at(ip.dmz, 80), at(ip.lan1, 8080)) },
 		)
 
+		if g.variant == "iptables-legacy" {
+			return // turns begin anew with each commit, as the table is one for the kernel
+		}
 		// Whose turn it is outlives an apply that leaves the entry alone.
 		lands(t, "tcp", topo.Neighbor, remote, targets[0], "")
 		long := opens(t, topo.Neighbor, remote, ip.neighbor)

@@ -51,6 +51,7 @@ func TestReconcileFlushed(t *testing.T) {
 	eachApart(t, func(t *testing.T, ip family) {
 		policy := calm + "  - {name: lan, from: lan, to: wan}\n"
 		r := reconciling(t, ip, policy, lab.InsideRoutes())
+		r.nftablesOnly(t, "it is about its table")
 		listens(r.Server, 80)
 		listens(r.LAN1, 80)
 		r.GW.Feed(t, "table inet foreign { chain forward { type filter hook forward priority filter; ct state new counter; }; }", "nft", "-f", "-")

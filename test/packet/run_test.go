@@ -36,6 +36,7 @@ func (g *gateway) runs(t *testing.T, args ...string) *daemon {
 
 func (g *gateway) runsWith(t *testing.T, environment []string, args ...string) *daemon {
 	t.Helper()
+	g.nftablesOnly(t, "the daemon speaks to nftables alone")
 	d := &daemon{gateway: g, lines: make(chan string, 10000), told: make(chan string, 10000), ended: make(chan struct{})}
 	d.cmd = exec.Command(g.program, append([]string{"run", "--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args...)...)
 	socket := filepath.Join(t.TempDir(), "notify")
