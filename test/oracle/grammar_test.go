@@ -1,0 +1,152 @@
+package oracle
+
+import (
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/ipmasq/ipmasq/pkg/compile"
+	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/test/random"
+)
+
+// excluded are the keys that the oracle's policies do not have, with the reason.
+// An asterisk is any key.
+var excluded = map[string]string{
+	"version":                  "it is in every policy",
+	"sets.*.file":              "what a line file says is what a list says: package policy reads both into one",
+	"gateway.backend":          "there is one",
+	"gateway.conntrack":        "settings of the host, which change neither verdict nor translation",
+	"gateway.conntrack.*":      "the same",
+	"gateway.conntrack.*.*":    "the same",
+	"gateway.conntrack.*.*.*":  "the same",
+	"gateway.offload.hardware": "there is no hardware that takes flows",
+	"gateway.forwarding":       "the host forwards both families, so that what the rules do is seen",
+	"gateway.forwarding.*":     "the same",
+	"*.timeouts.*":             "how long flows live; rounds are shorter",
+	"*.timeouts.*.*":           "the same",
+	"*.rules.rate.per":         "a rate that nothing reaches counts nobody by himself",
+	"*.log.rate.per":           "how much is logged changes neither verdict nor translation",
+	"*.rules.log.rate.per":     "the same",
+}
+
+// unknown is a key that no mapping has: the parser answers with those that one
+// has.
+const unknown = "qqqqqqqqqqqqqqq"
+
+var keysHere = regexp.MustCompile(`unknown key "` + unknown + `"; the keys here are ([a-z0-9_, ]+)`)
+
+// keys gives the keys of a mapping of the grammar, or nil where there is none.
+func keys(path []string) []string {
+	text := "{" + unknown + ": 1}"
+	for _, key := range slices.Backward(path) {
+		text = "{" + strings.Replace(key, "*", "any-name", 1) + ": " + text + "}"
+	}
+	text = "{version: 1, " + text[1:]
+	_, err := policy.Parse("policy.yaml", []byte(text))
+	if err == nil {
+		return nil
+	}
+	m := keysHere.FindStringSubmatch(err.Error())
+	if m == nil {
+		return nil
+	}
+	return strings.Split(m[1], ", ")
+}
+
+// grammar gives every key of the language by its path, as the parser knows it.
+func grammar(path []string, found map[string]bool) {
+	for _, key := range keys(path) {
+		below := append(slices.Clone(path), key)
+		found[strings.Join(below, ".")] = true
+		grammar(below, found)
+		if len(path) == 0 {
+			grammar(append(below, "*"), found) // by names
+		}
+	}
+}
+
+// written adds the paths of all keys that a policy has.
+func written(n *yaml.Node, path string, found map[string]int) {
+	switch n.Kind {
+	case yaml.DocumentNode, yaml.SequenceNode:
+		for _, x := range n.Content {
+			written(x, path, found)
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i].Value
+			if path == "zones" || path == "sets" {
+				key = "*"
+			}
+			below := strings.TrimPrefix(path+"."+key, ".")
+			found[below]++
+			written(n.Content[i+1], below, found)
+		}
+	}
+}
+
+// TestEveryKey has the oracle's policies use every key that the parser knows,
+// but for those on the list.
+func TestEveryKey(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	grammar(nil, known)
+	if len(known) < 100 || !known["forward.rules.rate.burst"] || !known["zones.*.symmetric.mark"] {
+		t.Fatalf("the parser tells only %v", slices.Sorted(maps.Keys(known)))
+	}
+	made := map[string]int{}
+	maker := random.Generator{Offload: true, Timeless: true}
+	used := map[string]bool{}
+	reason := func(path string) string {
+		for pattern, why := range excluded {
+			if ok, _ := filepath.Match(strings.ReplaceAll(pattern, ".", "/"), strings.ReplaceAll(path, ".", "/")); ok {
+				used[pattern] = true
+				return why
+			}
+		}
+		return ""
+	}
+	lacks := func() bool {
+		for path := range known {
+			if made[path] == 0 && reason(path) == "" {
+				return true
+			}
+		}
+		return false
+	}
+	for i := uint64(0); i < 250 && lacks(); i++ {
+		maker.Rand = rand.New(rand.NewPCG(7, i))
+		p, err := maker.Policy(compile.Facts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(p.Text), &doc); err != nil {
+			t.Fatal(err)
+		}
+		written(&doc, "", made)
+	}
+	n := 0
+	for _, path := range slices.Sorted(maps.Keys(known)) {
+		why := reason(path)
+		switch {
+		case made[path] == 0 && why == "":
+			t.Errorf("no policy has %s: give package random a place for it, or put it on the list with the reason", path)
+		case made[path] > 0 && why == "":
+			n++
+		}
+	}
+	for pattern := range excluded {
+		if !used[pattern] {
+			t.Errorf("%s is on the list, and the parser knows no such key", pattern)
+		}
+	}
+	t.Logf("%d of %d keys", n, len(known))
+}
