@@ -103,8 +103,8 @@ func (g *Gateway) compare(p *Packet, r *explain.Result, fate *Fate, told bool) s
 		want = Fate{Verdict: Answered, With: "syn ack"}
 		if p.Flags&ruleset.TCPSyn == 0 {
 			want = Fate{} // it completes no handshake that was begun
-		} else if fate.Verdict == Dropped && p.Source.Is6() {
-			return "" // see Limits
+		} else if fate.Verdict == Dropped && (p.Source.Is6() || len(g.routes.Way(p.Source)) == 0) {
+			return "" // see Limits; nor is there an answer without a way back
 		}
 	case r.Unrouted:
 		want = Fate{}
