@@ -3,18 +3,18 @@
 # and a few programs, out of packages that are unpacked and not installed:
 # test/vm/fetch.sh FOLDER
 #
-# What is there is kept. Remove the folder to get newer packages.
+# What is there is kept, unless other programs are wanted. Remove the folder to get newer packages.
 set -eu
 
 dir=$1
-programs="busybox-static iproute2 nftables ppp wireguard-tools"
+programs="busybox-static iproute2 nftables ppp wireguard-tools conntrack"
 
 # A suite and what its kernel is called here, the oldest first.
 kernels="bullseye:5.10 bookworm:6.1"
 userland=bookworm
 
 wanted=
-[ -e "$dir/programs/done" ] || wanted=programs
+[ "$(cat "$dir/programs/done" 2>/dev/null)" = "$programs" ] || wanted=programs
 for k in $kernels; do [ -e "$dir/kernel-${k#*:}/done" ] || wanted="$wanted ${k#*:}"; done
 [ -n "$wanted" ] || exit 0
 echo "fetch into $dir: $wanted"
@@ -69,7 +69,7 @@ for k in $kernels; do
 	unpack "$to" "$tmp/${name}"_*.deb
 	echo "$name" >"$to/done"
 done
-if [ ! -e "$dir/programs/done" ]; then
+if [ "$(cat "$dir/programs/done" 2>/dev/null)" != "$programs" ]; then
 	suite_open "$userland"
 	# shellcheck disable=SC2086 # a word each
 	suite_apt "$userland" apt-get install -y --download-only $programs >/dev/null

@@ -11,7 +11,7 @@ import (
 var initScript []byte
 
 // programs are what the tests run, ipmasq aside.
-var programs = [...]string{"busybox", "ip", "nft", "pppd", "wg"}
+var programs = [...]string{"busybox", "conntrack", "ip", "nft", "pppd", "wg"}
 
 // image is what a machine boots from, beside its kernel.
 type image struct {

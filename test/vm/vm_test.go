@@ -25,7 +25,7 @@ const mainJob = "^(TestVM.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICM
 	"TestDeleteOnAHostThatForwarded|TestWildcardInterfaces|TestNarrowerZone|" +
 	"TestConnectionsEntries|TestConnectionsKill|TestConnectionsKillFilters|TestConnectionsExpected|TestWatch|" +
 	"TestReconcileRetargetUDP|TestReconcileForwardRemoved|TestReconcileSamePortTCP|TestReconcileSamePortUDP|TestReconcilePool|" +
-	"TestLockOut|TestRunDrift|TestRunOwnTable|TestRunAddresses|TestRunNotifies|TestRunStartsWithMistakes)$"
+	"TestRunAddresses|TestRunNotifies|TestRunStartsWithMistakes)$"
 
 // The packet tests, on each kernel that was fetched.
 func TestKernels(t *testing.T) {
