@@ -170,6 +170,9 @@ func (t *Table) Chain(name string) *Chain {
 
 // Add puts a table in, and ties its chains to it.
 func (r *Rules) Add(t *Table) {
+	if t.Kind != NFT {
+		t.withoutOurs()
+	}
 	for _, c := range t.Chains {
 		c.table = t
 	}
@@ -198,6 +201,19 @@ func (r *Rule) String() string {
 		words = append(words, fmt.Sprintf("comment %q", r.Comment))
 	}
 	return strings.Join(words, " ")
+}
+
+// ours is how the names of our chains begin in the tables of iptables.
+const ours = "IPMASQ-"
+
+// withoutOurs leaves out our chains, and what leads to them.
+func (t *Table) withoutOurs() {
+	t.Chains = slices.DeleteFunc(t.Chains, func(c *Chain) bool { return strings.HasPrefix(c.Name, ours) })
+	for _, c := range t.Chains {
+		c.Rules = slices.DeleteFunc(c.Rules, func(r Rule) bool {
+			return (r.Verdict == Jump || r.Verdict == Goto) && strings.HasPrefix(r.To, ours)
+		})
+	}
 }
 
 // xtNames are the tables and chains that iptables has.

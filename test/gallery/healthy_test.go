@@ -138,6 +138,8 @@ func feeds(program, rules string, args ...string) func(t *testing.T, g *gateway)
 var healthyExhibits = []exhibit{
 	{name: "plain", passes: out(), policy: counting},
 	{name: "plain, with notes", passes: out(), policy: home},
+	// What we have in the tables of iptables is ours, and not to be deleted.
+	{name: "the iptables backend", passes: out(), policy: home + "gateway: {backend: iptables, conntrack: {accounting: true}}\n"},
 	{name: "not applied yet", policy: counting, given: true},
 	{name: "uplink by the default route", passes: out(), policy: replaced(counting, "{interfaces: [eth0]}", "{default_route: true}")},
 	{
