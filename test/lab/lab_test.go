@@ -134,6 +134,7 @@ func TestSleeper(t *testing.T) {
 	if os.Getenv("LAB_TEST_SLEEP") == "" {
 		t.Skip("only as a process of another test")
 	}
+	fmt.Println("ready")
 	time.Sleep(time.Minute)
 }
 

@@ -94,10 +94,11 @@ func TestInner(t *testing.T) {
 		h := l.Host("a")
 		cmd := h.Command(t.Context(), "/proc/self/exe", "-test.run=^TestSleeper$", os.Getenv("LAB_TEST_MARK"))
 		cmd.Env = append(os.Environ(), "LAB_TEST_SLEEP=1")
+		// It says itself that it is ready: for a moment after its start it has no command line yet.
+		cmd.Stdout = os.Stdout
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("ready")
 		time.Sleep(time.Minute)
 	}
 }
