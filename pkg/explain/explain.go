@@ -153,6 +153,10 @@ type Step struct {
 type Walker struct {
 	// Trace is called with each rule that matched, unless it is nil.
 	Trace func(Step)
+	// ByHostBits is set by each walk of which a rule made one address of another,
+	// or tried to: what came of it hangs on more than where addresses lie among
+	// those of the rules.
+	ByHostBits bool
 	// Guess says that where a packet came in by, or leaves by, is a guess at what
 	// was: any interface that may lead to an address then does.
 	Guess bool

@@ -52,6 +52,7 @@ func (w *Walker) translate(kind ruleset.ActionKind, n ruleset.NAT, origin *rules
 		}
 	default:
 		if n.Prefix {
+			w.ByHostBits = true
 			n.Low = mapped(own, n.Low, n.High)
 			n.High = n.Low
 		}

@@ -46,7 +46,7 @@ func (j *Judge) assess(out *Judgement, p *explain.Packet, r *explain.Result) ran
 	case doesD && !ourD && !dnat:
 		by, why = d.Origin, Missing
 	case doesD && !ourD:
-		by, why = d.Origin, "would go to "+ends(d.Address, d.Port)
+		by, why = d.Origin, wouldGo+ends(d.Address, d.Port)
 	case r.Unrouted:
 	case r.Verdict == ruleset.Drop:
 		why = Dropped
@@ -55,9 +55,9 @@ func (j *Judge) assess(out *Judgement, p *explain.Packet, r *explain.Result) ran
 	case doesS && !s.Allowed && !snat:
 		by, why = s.Origin, Missing
 	case doesS && !s.Allowed && s.Address == p.Became.Source:
-		by, why = s.Origin, "would leave as "+ends(s.Address, s.Port)
+		by, why = s.Origin, wouldLeave+ends(s.Address, s.Port)
 	case doesS && !s.Allowed:
-		by, why = s.Origin, "would leave as "+ends(s.Address, 0)
+		by, why = s.Origin, wouldLeave+ends(s.Address, 0)
 	case ourD && s.Foreign:
 		by, why = d.Origin, Bare
 	case d.Foreign && opened(r.By):

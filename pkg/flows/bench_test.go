@@ -49,14 +49,19 @@ func many(n int) []conntrack.Flow {
 // TestAllocations has nothing allocated for a flow once its way is known.
 func TestAllocations(t *testing.T) {
 	j, list := judgeOn(t, gateway(), home), many(500)
-	all := func() {
-		for i := range list {
-			j.Judge(&list[i])
+	for name, judge := range map[string]func(*conntrack.Flow) flows.Judgement{"each by itself": j.Unclassified, "by class": j.Judge} {
+		all := func() {
+			for i := range list {
+				judge(&list[i])
+			}
 		}
-	}
-	all()
-	if n := testing.AllocsPerRun(3, all); n != 0 {
-		t.Errorf("%v allocations for %d flows", n, len(list))
+		if name == "by class" && !j.Classify() {
+			t.Error("there are no classes")
+		}
+		all()
+		if n := testing.AllocsPerRun(3, all); n != 0 {
+			t.Errorf("%s: %v allocations for %d flows", name, n, len(list))
+		}
 	}
 }
 
@@ -67,11 +72,23 @@ func BenchmarkJudge(b *testing.B) {
 			b.Fatalf("%s: %s", list[i], judged(got))
 		}
 	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
-		j.Judge(&list[i%len(list)])
-	}
+	b.Run("by-class", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := range b.N {
+			j.Judge(&list[i%len(list)])
+		}
+	})
+	b.Run("by-itself", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := range b.N {
+			j.Unclassified(&list[i%len(list)])
+		}
+	})
+	b.Run("classify", func(b *testing.B) {
+		for b.Loop() {
+			j.Classify()
+		}
+	})
 }
 
 // forwards writes n port forwards, with ranges, each from an address of its own.

@@ -56,6 +56,10 @@ type Judge struct {
 	in, out [mostCandidates]string
 	packet  explain.Packet
 	other   Judgement // of a way that may be better than the best so far
+
+	judged   int // as long as it is not worth while to have classes
+	classes  *classes
+	classify func() *classes
 }
 
 // NewJudge takes the ruleset that a policy compiled to on a host. The policy's
@@ -64,7 +68,9 @@ func NewJudge(rules *ruleset.Ruleset, p *policy.Policy, facts link.Facts, routes
 	h := newHost(facts, routes)
 	w := explain.New(rules, h)
 	w.Guess = true
-	return &Judge{host: h, walker: w, zones: ZonesOf(p), uplinks: Uplinks(rules)}
+	j := &Judge{host: h, walker: w, zones: ZonesOf(p), uplinks: Uplinks(rules)}
+	j.classify = func() *classes { return newClasses(rules, p, facts, routes, j.uplinks) }
+	return j
 }
 
 // Judgement is what a ruleset has to say of a connection.
@@ -112,6 +118,28 @@ func (j *Judge) Judge(f *conntrack.Flow) (out Judgement) {
 	if f.Status&conntrack.StatusExpected != 0 {
 		return j.expected(f)
 	}
+	if j.judged++; j.judged == worthClasses {
+		j.classes = j.classify()
+	}
+	var of class
+	classed := false
+	if j.classes != nil {
+		if of, classed = j.classes.of(f); classed {
+			if known := j.classes.known[of]; known != nil {
+				return *known
+			}
+		}
+	}
+	j.first(&out, f)
+	if classed && !j.walker.ByHostBits {
+		j.classes.remember(of, &out)
+	}
+	return out
+}
+
+// first judges a connection as if there were no other like it.
+func (j *Judge) first(out *Judgement, f *conntrack.Flow) {
+	j.walker.ByHostBits = false
 	p := &j.packet
 	*p = explain.Packet{
 		Source: f.Original.Source, Destination: f.Original.Destination,
@@ -122,8 +150,7 @@ func (j *Judge) Judge(f *conntrack.Flow) (out Judgement) {
 			SourcePort: f.Reply.DestinationPort, DestinationPort: f.Reply.SourcePort,
 		},
 	}
-	j.judge(&out, p, f.Mark)
-	return out
+	j.judge(out, p, f.Mark)
 }
 
 // expected judges a connection that a helper announced by the one that it was

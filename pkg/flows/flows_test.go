@@ -37,6 +37,30 @@ func (r *table) Kind(a netip.Addr) uint32 {
 	return 1
 }
 
+// Starts gives where the prefixes begin and end.
+func (r *table) Starts(most int) (starts []netip.Addr, ok bool) {
+	prefixes := slices.Clone(r.local)
+	for _, w := range r.to {
+		prefixes = append(prefixes, w.to)
+	}
+	for _, list := range r.on {
+		for _, a := range list {
+			prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	for _, p := range prefixes {
+		starts = append(starts, p.Masked().Addr())
+		b := p.Masked().Addr().AsSlice()
+		for i := p.Bits(); i < 8*len(b); i++ {
+			b[i/8] |= 0x80 >> (i % 8)
+		}
+		if last, _ := netip.AddrFromSlice(b); last.Next().IsValid() {
+			starts = append(starts, last.Next())
+		}
+	}
+	return starts, len(starts) <= most
+}
+
 func (r *table) LocalOn(a netip.Addr, iface string) bool { return slices.Contains(r.on[iface], a) }
 
 func (r *table) Leaves(to netip.Addr) []string {

@@ -8,6 +8,12 @@ const (
 	Bare     = "would not be translated"
 )
 
+// What it would do otherwise begins with, where an address says it.
+const (
+	wouldGo    = "would go to "
+	wouldLeave = "would leave as "
+)
+
 // Refused says that the connection would not pass.
 func (j Judgement) Refused() bool { return j.Why == Dropped || j.Why == Rejected }
 

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 )
@@ -15,6 +16,11 @@ import (
 type Routes struct {
 	// Facts is what Read would have told.
 	Facts Facts
+	// Selectors are the rules of all but ipmasq, in their order, and Refusals the
+	// routes that refuse, the first few thousand. A host that is described has
+	// neither.
+	Selectors []Selector
+	Refusals  []Refusal
 
 	ipv4 ranges[uint32]
 	ipv6 ranges[uint64]
@@ -112,6 +118,27 @@ func (r *Routes) LocalOn(a netip.Addr, iface string) bool {
 // Holds says whether an address is one of an interface's, and ready for use.
 func (r *Routes) Holds(iface string, a netip.Addr) bool {
 	return slices.Contains(r.held[a.Unmap().WithZone("")], iface)
+}
+
+// Starts gives the addresses at which answers may change, of both families:
+// from one to the next they are alike, but for addresses that no route is for,
+// such as groups and that of all hosts. Not ok where there are more than most.
+func (r *Routes) Starts(most int) (starts []netip.Addr, ok bool) {
+	if r.ipv4.size()+r.ipv6.size() > most {
+		return nil, false
+	}
+	r.ipv4.each(func(n uint32, _ uint64) {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], n)
+		starts = append(starts, netip.AddrFrom4(b))
+	})
+	r.ipv6.each(func(n, lower uint64) {
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[:8], n)
+		binary.BigEndian.PutUint64(b[8:], lower)
+		starts = append(starts, netip.AddrFrom16(b))
+	})
+	return starts, true
 }
 
 func (r *Routes) answer(a netip.Addr) *answer {

@@ -73,6 +73,7 @@ type fib struct {
 
 	best, behind []uint32
 	text         []byte
+	refusals     []Refusal
 }
 
 type fibFrame struct {
@@ -121,7 +122,7 @@ func (r *fibRule) plain(priority, table int) bool {
 
 // reset forgets the routes.
 func (f *fib) reset() {
-	f.entries = f.entries[:0]
+	f.entries, f.refusals = f.entries[:0], nil
 	for _, r := range f.rules {
 		if r.within >= 0 {
 			f.entries = append(f.entries, fibEntry{start: keyOf(r.to.Masked().Addr()), bits: uint8(r.to.Bits()), slot: int32(r.within)})

@@ -107,6 +107,26 @@ func (r *ranges[K]) find(k K, lower uint64) *answer {
 	return &r.of[r.answers[low]]
 }
 
+// size is how many starts there are.
+func (r *ranges[K]) size() int { return len(r.answers) }
+
+// each hands over the starts in order.
+func (r *ranges[K]) each(f func(n K, lower uint64)) {
+	if len(r.levels) == 0 {
+		return
+	}
+	for i := range r.counts[0] {
+		n := r.levels[0][i]
+		if r.first == nil {
+			f(n, 0)
+			continue
+		}
+		for _, lower := range r.lower[r.first[i]:r.first[i+1]] {
+			f(n, lower)
+		}
+	}
+}
+
 // newRanges takes starts in order, the first of which is zero, and their
 // answers.
 func newRanges[K uint32 | uint64](starts []key, number func(key) K, answers []uint32, of []answer) ranges[K] {

@@ -81,3 +81,8 @@ func (w *Watcher) Close() error { return nil }
 func (p *Passage) Leaves() (string, error) {
 	return "", fmt.Errorf("route %s: needs Linux: %w", p.Destination, errors.ErrUnsupported)
 }
+
+// IPsecPolicies needs Linux.
+func IPsecPolicies() ([]IPsecPolicy, error) {
+	return nil, fmt.Errorf("list IPsec policies: needs Linux: %w", errors.ErrUnsupported)
+}

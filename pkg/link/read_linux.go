@@ -90,12 +90,16 @@ func readHost(into *Routes) (Facts, error) {
 		var tables *fib
 		if into != nil {
 			tables = newFIB(family, destinations(rules))
+			into.Selectors = append(into.Selectors, selectors(rules)...)
 		}
 		seen, err := dump(func() ([]routes, error) { return readRoutes(handle, family, names, tables) })
 		if err != nil {
 			return Facts{}, fmt.Errorf("list %s routes: %w", family, err)
 		}
 		facts.add(seen[0], family)
+		if into != nil {
+			into.Refusals = append(into.Refusals, tables.refusals...)
+		}
 		switch {
 		case into == nil:
 		case family == IPv4:

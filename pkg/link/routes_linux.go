@@ -119,5 +119,8 @@ func (f *fib) take(r netlink.Route, names map[int]string) {
 		}
 		interfaces = []string{name}
 	}
+	if kind := uint32(r.Type); kind >= KindBlackhole && kind <= KindProhibit && r.Protocol != unix.RTPROT_KERNEL && len(f.refusals) < mostRefusals {
+		f.refusals = append(f.refusals, Refusal{Family: f.family, Table: r.Table, To: to, Kind: kind, Metric: uint32(r.Priority)})
+	}
 	f.add(r.Table, to, uint8(r.Type), uint32(r.Priority), f.family == IPv4 && r.Tos != 0, interfaces)
 }

@@ -14,6 +14,7 @@ type seenRule struct {
 	rule     Rule
 	protocol Protocol
 	fib      fibRule
+	selector Selector
 }
 
 // readRules reads the rules of a family, in their order. It decodes them itself:
@@ -52,6 +53,7 @@ func toRule(family Family, header *nl.RtMsg, attributes []syscall.NetlinkRouteAt
 		rule: Rule{Family: family, Table: int(header.Table)},
 		fib:  fibRule{action: ruleAction(header.Type), invert: header.Flags&ruleInvert != 0, suppress: -1, asks: header.Tos != 0},
 	}
+	s.selector.More = header.Tos != 0
 	vrf := false
 	for _, a := range attributes {
 		if len(a.Value) == 0 {
@@ -76,6 +78,7 @@ func toRule(family Family, header *nl.RtMsg, attributes []syscall.NetlinkRouteAt
 		case nl.FRA_DST:
 			if to, ok := netip.AddrFromSlice(a.Value); ok {
 				s.fib.to = netip.PrefixFrom(to, int(header.Dst_len))
+				s.selector.To = s.fib.to
 			}
 		case nl.FRA_GOTO:
 			s.fib.target = int(value)
@@ -85,18 +88,41 @@ func toRule(family Family, header *nl.RtMsg, attributes []syscall.NetlinkRouteAt
 			s.fib.asks = s.fib.asks || int32(value) >= 0
 		case nl.FRA_L3MDEV:
 			vrf = a.Value[0] != 0
-		case nl.FRA_SRC, nl.FRA_IIFNAME, nl.FRA_OIFNAME, nl.FRA_TUN_ID, nl.FRA_UID_RANGE, nl.FRA_IP_PROTO,
-			nl.FRA_SPORT_RANGE, nl.FRA_DPORT_RANGE:
+			s.selector.More = s.selector.More || vrf
+		case nl.FRA_SRC:
 			s.fib.asks = true
+			if from, ok := netip.AddrFromSlice(a.Value); ok {
+				s.selector.From = netip.PrefixFrom(from, int(header.Src_len))
+			}
+		case nl.FRA_IIFNAME:
+			s.fib.asks = true
+			s.selector.In = unix.ByteSliceToString(a.Value)
+		case nl.FRA_OIFNAME:
+			s.fib.asks = true
+			s.selector.Out = unix.ByteSliceToString(a.Value)
+		case nl.FRA_TUN_ID, nl.FRA_UID_RANGE, nl.FRA_IP_PROTO,
+			nl.FRA_SPORT_RANGE, nl.FRA_DPORT_RANGE:
+			s.fib.asks, s.selector.More = true, true
 		default:
-			s.fib.asks = s.fib.asks || a.Attr.Type >= ruleDSCP
+			more := a.Attr.Type >= ruleDSCP
+			s.fib.asks, s.selector.More = s.fib.asks || more, s.selector.More || more
 		}
 	}
 	s.fib.priority, s.fib.tables = s.rule.Priority, []int{s.rule.Table}
 	if vrf {
 		s.fib.tables, s.fib.asks = vrfs, true
 	}
+	s.selector.Rule, s.selector.Not, s.selector.Action, s.selector.Suppress = s.rule, s.fib.invert, uint32(header.Type), s.fib.suppress
 	return s
+}
+
+func selectors(rules []seenRule) (out []Selector) {
+	for _, r := range rules {
+		if r.protocol != ProtocolOwn {
+			out = append(out, r.selector)
+		}
+	}
+	return out
 }
 
 func destinations(rules []seenRule) []fibRule {
