@@ -104,6 +104,7 @@ func (c *compiler) antispoofChain(w watched, uplinks []*zone) string {
 	c.rule(ch, o, back(), equal(ruleset.FibSaddrIif, 0, 0, 0, 1))
 	c.sparedSources(ch, o)
 	if w.uplink {
+		c.asked = true
 		// nft(8) takes no sets of what a look-up of routes gives.
 		for _, p := range widest(uplinks) {
 			c.rule(ch, o, back(), interfaceIs(ruleset.FibSaddrOIfName, p)...)

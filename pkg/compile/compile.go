@@ -16,6 +16,7 @@
 //	input            what reaches the gateway itself, if the policy says anything
 //	                 of it
 //	mangle_forward   the segment size of new TCP connections
+//	docker_forward   the mark of what Docker's own nftables rules are to let pass
 //	forward          established and related pass; from which zone? its rules,
 //	                 then the paths that translating entries opened, then the
 //	                 default; what comes from no zone passes
@@ -44,6 +45,8 @@ type Facts struct {
 	Local []netip.Prefix
 	// Session is what the command is run over, or nil.
 	Session *Session
+	// Docker is what Docker has made; nil where that was not asked for.
+	Docker *Docker
 }
 
 // Link is an interface of the host with the addresses it holds.
@@ -96,6 +99,7 @@ type compiler struct {
 	counters map[string]bool
 	numbers  map[numbered]int
 
+	asked    bool    // rules ask which way leads to an address
 	strict   bool    // conntrack must not pick up TCP in its middle
 	forwards [2]bool // families that something is forwarded of
 	errs     policy.Errors
@@ -129,6 +133,7 @@ func Compile(p *policy.Policy, facts Facts) (*Result, error) {
 	c.checkSynproxy(c.rules)
 	c.checkSynproxy(c.inputRules)
 	c.warn()
+	c.warnMistyped()
 	c.session()
 	c.warnWithoutRoute()
 	if len(c.errs) > 0 {
@@ -149,6 +154,8 @@ func Compile(p *policy.Policy, facts Facts) (*Result, error) {
 		c.forward(forwards)
 		c.postrouting(forwards)
 		c.leakGuard()
+		c.networksBehind()
+		c.docker(forwards)
 	}
 	c.sort()
 	r := &Result{Ruleset: c.out, Uplinks: c.uplinks, Strict: c.strict}

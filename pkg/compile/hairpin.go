@@ -31,10 +31,12 @@ func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
 			continue
 		}
 		do := masquerade
+		var known []ruleset.AddrRange
 		if x.source == sourceOutside {
 			do = ruleset.Action{Kind: ruleset.SNATToDest, Family: familyOf(x.family)}
+			known = c.outsideAddresses(f, x.family)
 		}
-		c.rule(hairpin(), o, do, x.match()...)
+		c.rule(hairpin(), o, do, x.match()...).Known = known
 	}
 	for family := range 2 {
 		if m := c.entered(family); m != nil {
@@ -49,6 +51,31 @@ func (c *compiler) sourceOfForwards(base *ruleset.Chain, f *forwards) {
 		c.sameInterface(ch, same.Name, f)
 	}
 	c.rule(base, o, jumpTo(ch.Name), anyBit(ruleset.CtStatusField, ruleset.CtDNAT))
+}
+
+// outsideAddresses are those that forwards are for whose targets may see them
+// as the source: as the entries say, else those of the host.
+func (c *compiler) outsideAddresses(forwards *forwards, f int) []ruleset.AddrRange {
+	var list spans
+	for _, e := range forwards.entries {
+		switch {
+		case !e.Hairpin.OutsideSource || e.loopback:
+		case e.address.given && !e.address.gateway:
+			list = append(list, e.address.literal[f]...)
+			for _, name := range e.address.sets {
+				list = append(list, c.sets[name].spans[f]...)
+			}
+		default:
+			for _, link := range c.facts.Links {
+				for _, a := range link.Addresses {
+					if familyIndex(a.Addr()) == f && a.Addr().IsGlobalUnicast() {
+						list = append(list, span{a.Addr(), a.Addr()})
+					}
+				}
+			}
+		}
+	}
+	return addrRanges(merge(list))
 }
 
 // sameInterface appends jumps for packets that leave by the interface they came

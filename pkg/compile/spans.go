@@ -145,3 +145,20 @@ func (s span) prefix() (bits int, ok bool) {
 }
 
 func bit(b []byte, i int) byte { return b[i/8] >> (7 - i%8) & 1 }
+
+// prefixes divides a range into networks, the fewest that there can be.
+func (s span) prefixes() (out []netip.Prefix) {
+	for at := s.lo; at.IsValid() && at.Compare(s.hi) <= 0; {
+		widest := netip.PrefixFrom(at, at.BitLen())
+		for bits := at.BitLen() - 1; bits >= 0; bits-- {
+			p := netip.PrefixFrom(at, bits)
+			if p.Masked().Addr() != at || policy.LastOf(p).Compare(s.hi) > 0 {
+				break
+			}
+			widest = p
+		}
+		out = append(out, widest)
+		at = policy.LastOf(widest).Next()
+	}
+	return out
+}

@@ -64,6 +64,7 @@ func (c *compiler) through(iface ruleset.Field, r region, base string, o ruleset
 		}
 		return []alternative{by}
 	}
+	c.asked = true
 	// nft(8) takes no sets of what a look-up of routes gives.
 	var not []ruleset.Match
 	for _, p := range r.except {

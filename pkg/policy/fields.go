@@ -25,20 +25,6 @@ type field[T any] struct {
 	refuse string
 }
 
-// later is a key of the language that this version does not build. It is
-// refused by name, and never ignored: a policy that loads is in force whole.
-func later[T any](keys ...string) []field[T] {
-	fields := make([]field[T], len(keys))
-	for i, key := range keys {
-		fields[i] = field[T]{key: key, refuse: notBuilt(key)}
-	}
-	return fields
-}
-
-func notBuilt(what string) string {
-	return fmt.Sprintf("%q is part of the policy language but is not built in this version; take it out", what)
-}
-
 // lift makes a table for T one for U, which holds a T.
 func lift[T, U any](table []field[T], of func(*U) *T) []field[U] {
 	lifted := make([]field[U], len(table))
@@ -144,15 +130,7 @@ func unknownKey[T any](name string, table []field[T]) (message, near string) {
 		}
 	}
 	message = "unknown key " + quote(name)
-	// Keys that are not built count as near misses too: the answer to a typing
-	// error in one is its right name. Those that never stand here do not.
-	var all []string
-	for _, f := range table {
-		if f.decode != nil || f.refuse == notBuilt(f.key) {
-			all = append(all, f.key)
-		}
-	}
-	if near = nearest(name, all); near != "" {
+	if near = nearest(name, known); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", message, near), near
 	}
 	return fmt.Sprintf("%s; the keys here are %s", message, strings.Join(known, ", ")), ""

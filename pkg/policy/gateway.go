@@ -3,7 +3,7 @@ package policy
 import "go.yaml.in/yaml/v4"
 
 func gatewayFields() []field[Gateway] {
-	return append([]field[Gateway]{
+	return []field[Gateway]{
 		{key: "backend", about: "what installs the rules", value: backendShape, preset: "auto",
 			takes: "auto, nftables or iptables", decode: (*decoder).backend},
 		{key: "forwarding", about: "turn forwarding on, by family. Left out: for each family that the policy forwards", value: forwardingShape,
@@ -16,7 +16,9 @@ func gatewayFields() []field[Gateway] {
 			takes: "a mapping as {zones: [lan, wan]}", decode: (*decoder).offload},
 		{key: "reserved_ports", about: "outside ports that flows from inside never take; [] for none. Left out: the ports that rules of input open", value: reservedPortsShape,
 			takes: portsTake, decode: (*decoder).reservedPorts},
-	}, later[Gateway]("docker")...)
+		{key: "docker", about: "what the policy accepts, Docker's rules on this host let pass too. Left out: they are left alone", value: dockerShape,
+			takes: "accept", decode: (*decoder).docker},
+	}
 }
 
 func forwardingFields() []field[Gateway] {
@@ -51,18 +53,29 @@ func (d *decoder) once(n *node, setting string, value **bool) {
 	}
 }
 
-// backends are those that this version builds.
-func backends() []string { return []string{"auto", "nftables"} }
+func backends() []string { return []string{"auto", "nftables", "iptables"} }
 
 func (d *decoder) backend(n *node, g *Gateway) {
 	before := len(d.errs)
-	name := word(d, n, append(backends(), "iptables"), append(backends(), "iptables"))
+	name := word(d, n, backends(), backends())
 	switch {
 	case len(d.errs) > before:
 	case settled(d, n, "gateway.backend", name, g.Backend):
 		g.Backend = name
 	}
 }
+
+// docker decodes what becomes of Docker's rules: there is one word for it.
+func (d *decoder) docker(n *node, g *Gateway) {
+	before := len(d.errs)
+	name := word(d, n, []string{dockerAccept}, []string{dockerAccept})
+	if len(d.errs) == before && settled(d, n, "gateway.docker", name, dockerAccept) {
+		g.Docker = true
+	}
+}
+
+// dockerAccept is the only value of gateway.docker.
+const dockerAccept = "accept"
 
 // reservedPorts decodes ports. An empty list reserves none, the ports of input
 // rules neither.

@@ -54,6 +54,7 @@ func hairpinSourceShape() *schema { return &schema{Enum: hairpinSources()} }
 func levelShape() *schema         { return &schema{Enum: logLevels()} }
 func perShape() *schema           { return &schema{Enum: ratePers()} }
 func backendShape() *schema       { return &schema{Enum: backends()} }
+func dockerShape() *schema        { return &schema{Enum: []string{dockerAccept}} }
 
 func toPortShape() *schema       { return number(1, math.MaxUint16) }
 func portsPerHostShape() *schema { return number(1, math.MaxUint16) }

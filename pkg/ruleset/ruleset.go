@@ -48,6 +48,12 @@ type Ruleset struct {
 	Flowtables []*Flowtable
 	// Origins are the entries that elements refer to by index.
 	Origins []Origin
+	// Ways are the narrowest interfaces first; none where no rule asks which
+	// way leads to an address.
+	Ways []Way
+	// Docker is what Docker's rules are to let pass too; nil where they are left
+	// alone.
+	Docker *Docker
 }
 
 // Chain is a list of rules. A base chain has a Hook.
@@ -107,6 +113,9 @@ type Rule struct {
 	Do      []Statement
 	Counter string // a named counter, or ""
 	Action  Action
+	// Known are the first destinations that the policy or the host tells, with
+	// SNATToDest: what a backend goes by that cannot ask the flow.
+	Known []AddrRange
 }
 
 // Counter is a named counter. It outlives changes of the rules that use it.
