@@ -76,3 +76,24 @@ func (r *Refused) Error() string {
 
 // Unwrap gives the kernel's reason.
 func (r *Refused) Unwrap() error { return r.Err }
+
+// Inexpressible is what a backend cannot say of a policy, whatever the kernel.
+type Inexpressible []*Refused
+
+// Error gives one line for each thing.
+func (i Inexpressible) Error() string {
+	lines := make([]string, len(i))
+	for n, r := range i {
+		lines[n] = r.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives each of them.
+func (i Inexpressible) Unwrap() []error {
+	out := make([]error, len(i))
+	for n, r := range i {
+		out[n] = r
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -34,7 +35,7 @@ var fieldNames = [...]string{"", "iifname", "oifname", "saddr", "daddr", "l4prot
 
 // Test is one condition. Interfaces are tested by Names, where a last "*" stands
 // for the rest; all else by Ranges, both ends included, in network byte order;
-// bits by any of Bits.
+// bits by any of Bits. Of a mark, Bits are those that count: 0 is all of them.
 type Test struct {
 	Field  Field
 	Not    bool
@@ -139,7 +140,11 @@ func (t *Test) plain(p *Packet) Tri {
 	case DestinationType:
 		return t.kind(p.Destination, p.DestinationLocal)
 	case Mark:
-		return t.number(uint64(p.Mark), 4, true)
+		mark := p.Mark
+		if t.Bits != 0 {
+			mark &= t.Bits
+		}
+		return t.number(uint64(mark), 4, true)
 	case Family:
 		number := uint64(2)
 		if p.IPv6 {
@@ -241,6 +246,9 @@ func (t *Test) String() string {
 		return t.Text
 	}
 	name := fieldNames[t.Field]
+	if t.Field == Mark && t.Bits != 0 {
+		name += fmt.Sprintf(" & %#x", t.Bits)
+	}
 	not := ""
 	if t.Not {
 		not = "!= "
@@ -347,4 +355,15 @@ func Last(p netip.Prefix) netip.Addr {
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return a
+}
+
+// Masked gives the one value of a mark that a test is for, with its mask.
+func (t *Test) Masked() (value, mask uint32, ok bool) {
+	if t.Field != Mark || len(t.Ranges) != 1 || len(t.Ranges[0][0]) != 4 || !bytes.Equal(t.Ranges[0][0], t.Ranges[0][1]) {
+		return 0, 0, false
+	}
+	if mask = t.Bits; mask == 0 {
+		mask = ^uint32(0)
+	}
+	return binary.BigEndian.Uint32(t.Ranges[0][0]), mask, true
 }

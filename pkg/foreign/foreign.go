@@ -47,6 +47,9 @@ type Rules struct {
 	Tables []*Table
 	// Own is the number of our own table; 0: there is none.
 	Own uint64
+	// Ours are the kinds of iptables that hold chains of ours, which are left out
+	// here.
+	Ours []Kind
 	// Problems say what could not be read.
 	Problems []string
 }
@@ -59,6 +62,8 @@ type Table struct {
 	// Number grows with each table that the namespace gets; 0 of ip_tables.
 	Number uint64
 	Chains []*Chain
+
+	own []*Chain // ours, in a table of iptables
 }
 
 // Chain is a chain; a base chain has a Hook.
@@ -88,6 +93,10 @@ type Rule struct {
 	Packets uint64
 	Comment string
 	Handle  uint64 // by which nft(8) names it; of nf_tables alone
+	// Marks and FlowMarks are the bits that it sets or takes out of the mark of
+	// packets, and of flows (ct mark).
+	Marks, FlowMarks uint32
+	Ours             bool // it leads to our chains, which stand in tables of iptables
 }
 
 // Verdict is what a rule does.
@@ -170,8 +179,8 @@ func (t *Table) Chain(name string) *Chain {
 
 // Add puts a table in, and ties its chains to it.
 func (r *Rules) Add(t *Table) {
-	if t.Kind != NFT {
-		t.withoutOurs()
+	if t.Kind != NFT && t.withoutOurs() && !slices.Contains(r.Ours, t.Kind) {
+		r.Ours = append(r.Ours, t.Kind)
 	}
 	for _, c := range t.Chains {
 		c.table = t
@@ -200,20 +209,52 @@ func (r *Rule) String() string {
 	if r.Comment != "" {
 		words = append(words, fmt.Sprintf("comment %q", r.Comment))
 	}
+	words = append(words, r.marking()...)
 	return strings.Join(words, " ")
 }
 
 // ours is how the names of our chains begin in the tables of iptables.
 const ours = "IPMASQ-"
 
-// withoutOurs leaves out our chains, and what leads to them.
-func (t *Table) withoutOurs() {
-	t.Chains = slices.DeleteFunc(t.Chains, func(c *Chain) bool { return strings.HasPrefix(c.Name, ours) })
+// withoutOurs puts our chains aside. What leads to them stays in its place among
+// the rules of others: those before it have their turn first, and those behind it
+// do not see what we accept. It says whether there were any.
+func (t *Table) withoutOurs() bool {
+	isOurs := func(name string) bool { return strings.HasPrefix(name, ours) }
+	t.Chains = slices.DeleteFunc(t.Chains, func(c *Chain) bool {
+		if isOurs(c.Name) {
+			c.table = t
+			t.own = append(t.own, c)
+		}
+		return isOurs(c.Name)
+	})
 	for _, c := range t.Chains {
-		c.Rules = slices.DeleteFunc(c.Rules, func(r Rule) bool {
-			return (r.Verdict == Jump || r.Verdict == Goto) && strings.HasPrefix(r.To, ours)
-		})
+		for i := range c.Rules {
+			r := &c.Rules[i]
+			r.Ours = (r.Verdict == Jump || r.Verdict == Goto) && isOurs(r.To)
+		}
 	}
+	return len(t.own) > 0
+}
+
+// Holders are the kinds that hold rules of ours: NFT by the table inet ipmasq,
+// the others by chains.
+func (r *Rules) Holders() []Kind {
+	out := slices.Clone(r.Ours)
+	if r.Own != 0 {
+		out = append(out, NFT)
+	}
+	return out
+}
+
+// leadsTo finds a chain of the table, ours too.
+func (t *Table) leadsTo(name string) *Chain {
+	for _, c := range t.own {
+		if c.Name == name {
+			return c
+		}
+	}
+	return t.Chain(name)
 }
 
 // xtNames are the tables and chains that iptables has.

@@ -227,7 +227,7 @@ const nftRead = `inet fw forward forward drop
     l4proto { tcp, udp } dport 53 accept
     l4proto tcp dport != 0-1024 drop
     limit accept
-    mark by a mask drop
+    mark & 0xff 0x1 drop
 inet fw inside
     return
 inet fw outside

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -68,19 +69,40 @@ func (r *Rules) readLegacy() {
 	}
 }
 
+// AnyLegacy says whether the calling thread's network namespace has any table of
+// ip_tables, or may have one.
+func AnyLegacy() bool {
+	for i := range layouts {
+		names, err := os.ReadFile(layouts[i].names)
+		if err == nil && len(names) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
 const legacyAttempts = 5
 
 func (l *layout) read(name string) (*Table, error) {
+	info, entries, err := l.entries(name)
+	if err != nil {
+		return nil, err
+	}
+	return l.parse(name, info, entries)
+}
+
+// entries asks for a table as the kernel has it.
+func (l *layout) entries(name string) (info, entries []byte, err error) {
 	fd, err := unix.Socket(l.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
-		return nil, fmt.Errorf("open a raw socket: %w", err)
+		return nil, nil, fmt.Errorf("open a raw socket: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	for attempt := 1; ; attempt++ {
 		info := make([]byte, infoSize)
 		copy(info, name)
 		if err := getOption(fd, l.level, getInfo, info); err != nil {
-			return nil, fmt.Errorf("ask for its size: %w", err)
+			return nil, nil, fmt.Errorf("ask for its size: %w", err)
 		}
 		size := binary.NativeEndian.Uint32(info[infoSize-4:])
 		p := make([]byte, entriesHead+int(size))
@@ -91,10 +113,47 @@ func (l *layout) read(name string) (*Table, error) {
 			continue // it was replaced in between
 		}
 		if err != nil {
-			return nil, fmt.Errorf("ask for its rules: %w", err)
+			return nil, nil, fmt.Errorf("ask for its rules: %w", err)
 		}
-		return l.parse(name, info, p[entriesHead:])
+		return info, p[entriesHead:], nil
 	}
+}
+
+// WriteLegacy writes the tables of ip_tables that the calling thread's network
+// namespace has, as the kernel keeps them but without what they have counted:
+// whoever takes a digest of it sees each change, and asks no program.
+func WriteLegacy(w io.Writer) error {
+	const counts = 16 // bytes
+	for i := range layouts {
+		l := &layouts[i]
+		names, err := os.ReadFile(l.names)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // no module, no rules
+		}
+		if err != nil {
+			return fmt.Errorf("list the %s tables of iptables-legacy: %w", l.family, err)
+		}
+		for _, name := range strings.Fields(string(names)) {
+			info, p, err := l.entries(name)
+			if err != nil {
+				return fmt.Errorf("the table %s %s of iptables-legacy: %w", l.family, name, err)
+			}
+			for offset := 0; offset < len(p); {
+				e := p[offset:]
+				if len(e) < l.matches || int(native16(e[l.offsets+2:])) < l.matches {
+					return fmt.Errorf("the table %s %s of iptables-legacy: %w", l.family, name, errBroken)
+				}
+				clear(e[l.counters : l.counters+counts])
+				offset += int(native16(e[l.offsets+2:]))
+			}
+			for _, part := range [][]byte{info, p} {
+				if _, err := w.Write(part); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // getOption is getsockopt(2) with a structure that is written and read.
@@ -190,6 +249,7 @@ func (l *layout) parse(name string, info, p []byte) (*Table, error) {
 			rule.Counted, rule.Packets = true, binary.NativeEndian.Uint64(e[l.counters:])
 			if targetName != "" {
 				rule.Verdict, rule.To = xtTarget(targetName, e[target+31], data)
+				rule.Marks, rule.FlowMarks = xtMark(targetName, e[target+31], data)
 			} else if len(data) >= 4 {
 				v := int32(native32(data))
 				rule.Verdict = standard(v)

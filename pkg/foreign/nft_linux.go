@@ -32,10 +32,18 @@ func Chains() (*Rules, error) { return read(false) }
 
 func read(rules bool) (*Rules, error) {
 	c, err := nfnetlink.Dial()
+	if err == nil {
+		defer c.Close()
+		_, err = c.Generation()
+	}
+	if noNFT(err) {
+		out := &Rules{}
+		out.readLegacy()
+		return out, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the rules of others: %w", err)
 	}
-	defer c.Close()
 	const attempts = 20
 	for range attempts {
 		before, err := c.Generation()
@@ -59,6 +67,11 @@ func read(rules bool) (*Rules, error) {
 		return out, nil
 	}
 	return nil, fmt.Errorf("read the rules of others: %w (%d times in a row)", nfnetlink.ErrInterrupted, attempts)
+}
+
+// noNFT says whether that is what a kernel answers that has no nf_tables.
+func noNFT(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EINVAL)
 }
 
 // reader reads nf_tables.

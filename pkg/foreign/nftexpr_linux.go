@@ -31,6 +31,9 @@ type load struct {
 	mask   []byte // what was ANDed with it
 	value  []byte // of an immediate
 	loaded bool
+	// marked: it is a mark, of packets or flows, but for the bits of set.
+	marked bool
+	set    uint32
 }
 
 func (d *decoder) decode(p []byte) []Rule {
@@ -85,12 +88,18 @@ func (d *decoder) expression(name string, p []byte) {
 	switch name {
 	case "meta":
 		d.meta(a[unix.NFTA_META_KEY].Uint32(), a[unix.NFTA_META_DREG].Uint32())
+		if sreg := a[unix.NFTA_META_SREG].Uint32(); sreg != 0 && a[unix.NFTA_META_KEY].Uint32() == unix.NFT_META_MARK {
+			d.rule.Marks |= d.get(sreg).bitsOf()
+		}
 	case "payload":
 		if dreg := a[1].Uint32(); dreg != 0 { // else it is written
 			d.payload(dreg, a[2].Uint32(), a[3].Uint32(), int(a[4].Uint32()))
 		}
 	case "ct":
 		d.ct(a[unix.NFTA_CT_KEY].Uint32(), a[unix.NFTA_CT_DREG].Uint32())
+		if sreg := a[unix.NFTA_CT_SREG].Uint32(); sreg != 0 && a[unix.NFTA_CT_KEY].Uint32() == unix.NFT_CT_MARK {
+			d.rule.FlowMarks |= d.get(sreg).bitsOf()
+		}
 	case "fib":
 		field := Opaque
 		if flags := a[unix.NFTA_FIB_FLAGS].Uint32(); a[unix.NFTA_FIB_RESULT].Uint32() == unix.NFT_FIB_RESULT_ADDRTYPE {
@@ -109,10 +118,11 @@ func (d *decoder) expression(name string, p []byte) {
 	case "bitwise":
 		l := d.get(a[unix.NFTA_BITWISE_SREG].Uint32())
 		mask, xor := value(a[unix.NFTA_BITWISE_MASK].Bytes()), value(a[unix.NFTA_BITWISE_XOR].Bytes())
+		marked, set := l.masked(mask, xor)
 		if l.mask != nil || mask == nil || slices.ContainsFunc(xor, func(b byte) bool { return b != 0 }) {
 			l = load{size: l.size}
 		}
-		l.mask = slices.Clone(mask)
+		l.mask, l.marked, l.set = slices.Clone(mask), marked, set
 		d.put(a[unix.NFTA_BITWISE_DREG].Uint32(), l)
 	case "lookup":
 		d.lookup(a[unix.NFTA_LOOKUP_SET].String(), a[unix.NFTA_LOOKUP_SREG].Uint32(), a[unix.NFTA_LOOKUP_FLAGS].Uint32()&1 != 0, a[unix.NFTA_LOOKUP_DREG].Bytes() != nil, a[unix.NFTA_LOOKUP_DREG].Uint32())
@@ -137,7 +147,9 @@ func (d *decoder) expression(name string, p []byte) {
 		}
 		d.rule.Tests = append(d.rule.Tests, xtMatch(match, byte(a[unix.NFTA_MATCH_REV].Uint32()), info)...)
 	case "target":
-		d.rule.Verdict, d.rule.To = xtTarget(a[unix.NFTA_TARGET_NAME].String(), byte(a[unix.NFTA_TARGET_REV].Uint32()), a[unix.NFTA_TARGET_INFO].Bytes())
+		target, revision, info := a[unix.NFTA_TARGET_NAME].String(), byte(a[unix.NFTA_TARGET_REV].Uint32()), a[unix.NFTA_TARGET_INFO].Bytes()
+		d.rule.Verdict, d.rule.To = xtTarget(target, revision, info)
+		d.rule.Marks, d.rule.FlowMarks = xtMark(target, revision, info)
 	case "reject":
 		d.rule.Verdict = Reject
 	case "masq":
@@ -209,7 +221,7 @@ func (d *decoder) meta(key, dreg uint32) {
 	l, known := map[uint32]load{
 		unix.NFT_META_IIFNAME: {field: In, size: 16}, unix.NFT_META_OIFNAME: {field: Out, size: 16},
 		unix.NFT_META_IIF: {field: In, size: 4}, unix.NFT_META_OIF: {field: Out, size: 4},
-		unix.NFT_META_MARK: {field: Mark, size: 4}, unix.NFT_META_NFPROTO: {field: Family, size: 1}, unix.NFT_META_PROTOCOL: {field: Family, size: 2}, unix.NFT_META_L4PROTO: {field: Protocol, size: 1},
+		unix.NFT_META_MARK: {field: Mark, size: 4, marked: true}, unix.NFT_META_NFPROTO: {field: Family, size: 1}, unix.NFT_META_PROTOCOL: {field: Family, size: 2}, unix.NFT_META_L4PROTO: {field: Protocol, size: 1},
 	}[key]
 	if dreg == 0 {
 		return // it is written
@@ -230,6 +242,8 @@ func (d *decoder) ct(key, dreg uint32) {
 		l.field = State
 	case unix.NFT_CT_STATUS:
 		l.field = Status
+	case unix.NFT_CT_MARK:
+		l.marked = true
 	}
 	d.put(dreg, l)
 }
@@ -314,6 +328,12 @@ func (d *decoder) cmp(l load, op uint32, data []byte) {
 			d.test(t)
 			return
 		}
+	case Mark:
+		if len(l.mask) == 4 && len(data) == 4 && op <= unix.NFT_CMP_NEQ && binary.NativeEndian.Uint32(l.mask) != 0 {
+			d.test(Test{Field: Mark, Not: not, Ranges: big32(binary.NativeEndian.Uint32(data)), Bits: binary.NativeEndian.Uint32(l.mask)})
+			return
+		}
+		fallthrough
 	default:
 		low, high, ok := d.span(l, data)
 		if !ok {

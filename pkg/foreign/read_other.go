@@ -5,6 +5,7 @@ package foreign
 import (
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Read needs Linux.
@@ -14,3 +15,11 @@ func Read() (*Rules, error) {
 
 // Chains needs Linux.
 func Chains() (*Rules, error) { return Read() }
+
+// WriteLegacy needs Linux.
+func WriteLegacy(io.Writer) error {
+	return fmt.Errorf("read the rules of iptables-legacy: needs Linux: %w", errors.ErrUnsupported)
+}
+
+// AnyLegacy is not so elsewhere.
+func AnyLegacy() bool { return false }

@@ -4,6 +4,9 @@ package foreign
 // happen; else it is the first rule, or the policy, that may do it.
 type Outcome struct {
 	Accept, Drop, Reject, DNAT, SNAT, Untrack *Decision
+	// Ours is what of our own rules, in a chain that we share, takes some out of it
+	// for good. It is taken for granted that they do not drop the packet.
+	Ours *Decision
 	// Unknown says that the walk was given up: there were too many rules.
 	Unknown bool
 }
@@ -16,7 +19,7 @@ type Decision struct {
 
 // Stopped is why no packet of the kind passes, or nil where some may.
 func (o *Outcome) Stopped() *Decision {
-	if o.Unknown || o.Accept != nil || o.DNAT != nil || o.SNAT != nil {
+	if o.Unknown || o.Accept != nil || o.Ours != nil || o.DNAT != nil || o.SNAT != nil {
 		return nil
 	}
 	return o.MayStop()
@@ -47,6 +50,7 @@ type walk struct {
 	p     *Packet
 	out   Outcome
 	steps int
+	ours  bool // the rules are ours
 }
 
 // Walk asks what a base chain may do with a packet.
@@ -86,26 +90,46 @@ func (w *walk) chain(c *Chain, depth int) bool {
 			continue
 		}
 		ends := true
-		switch r.Verdict {
+		verdict := r.Verdict
+		if w.ours {
+			switch verdict {
+			case Accept, DNAT, SNAT:
+				first(&w.out.Ours, c, r)
+				verdict = Accept
+			case Drop, Reject, Untrack:
+				continue
+			}
+		}
+		switch verdict {
 		case Accept:
+			if w.ours {
+				break
+			}
 			first(&w.out.Accept, c, r)
 		case Drop:
 			first(&w.out.Drop, c, r)
 		case Reject:
 			first(&w.out.Reject, c, r)
-		case DNAT:
-			first(&w.out.DNAT, c, r)
-		case SNAT:
-			first(&w.out.SNAT, c, r)
+		case DNAT, SNAT:
+			at := &w.out.DNAT
+			if verdict == SNAT {
+				at = &w.out.SNAT
+			}
+			if w.out.Ours == nil { // else it was ours to translate
+				first(at, c, r)
+			}
 		case Return:
 			returned = true
 		case Jump, Goto:
-			to := c.table.Chain(r.To)
+			to := c.table.leadsTo(r.To)
 			if to == nil {
 				ends = false
 				break
 			}
+			before := w.ours
+			w.ours = before || r.Ours
 			falls := w.chain(to, depth+1)
+			w.ours = before
 			if r.Verdict == Goto {
 				returned = returned || falls
 			} else {

@@ -33,8 +33,12 @@ func xtMatch(name string, revision byte, info []byte) []Test {
 	case "mark":
 		if revision >= 1 && len(info) >= 9 {
 			mark, mask := native32(info), native32(info[4:])
-			if mask == ^uint32(0) {
-				return []Test{{Field: Mark, Not: info[8] != 0, Ranges: big32(mark)}}
+			t := Test{Field: Mark, Not: info[8] != 0, Ranges: big32(mark)}
+			if mask != ^uint32(0) {
+				t.Bits = mask
+			}
+			if mask != 0 {
+				return []Test{t}
 			}
 		}
 	case "icmp", "icmp6":

@@ -2,6 +2,8 @@ package iptables
 
 import (
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -22,31 +24,48 @@ func fromNowhere(r *ruleset.Rule) int {
 
 // nowhere translates such a rule. Iptables cannot ask for the lack of a name. So
 // the rule leads to a chain that all leave whose interface's name begins with
-// anything, and where the others go on.
+// anything, and where the others go on. Where the rule goes back, what leaves
+// that chain meets the rest of the rules in another one.
 func (t *translator) nowhere(r *ruleset.Rule, at int, jumped bool) ([]line, error) {
-	if r.Action.Kind != ruleset.Jump || r.Counter != "" || len(r.Do) > 0 {
-		return nil, errors.New("iptables cannot ask whether a packet came in by an interface, but where that leads to another chain")
+	if r.Counter != "" || len(r.Do) > 0 {
+		return nil, errors.New("iptables cannot ask whether a packet came in by an interface, and count or do something then")
 	}
 	to, err := t.verdict(r.Action, jumped)
 	if err != nil {
 		return nil, err
 	}
-	name := chainName("nowhere_"+r.Action.Chain, t.place.mode)
-	if !slices.ContainsFunc(t.table.chains, func(c *chain) bool { return c.name == name }) {
-		c := &chain{name: name, origin: r.Origin}
-		for _, b := range beginnings {
-			c.lines = append(c.lines, finish("-i "+string(b)+"+", r.Origin, "", "-j RETURN"))
-		}
-		c.lines = append(c.lines, finish("", r.Origin, "", to))
-		t.table.chains = append(t.table.chains, c)
-	}
 	conditions, err := t.alternatives(slices.Delete(slices.Clone(r.Matches), at, at+1))
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{rule: r}
-	for _, c := range conditions {
-		w.write(c, nil, "", "-j "+name)
+	what, option, back, rest := r.Action.Chain, "-j ", "-j RETURN", ""
+	switch {
+	case returning(to):
+		h := fnv.New32a()
+		fmt.Fprint(h, t.at, r.ID, to)
+		what, option = fmt.Sprintf("%08x", h.Sum32()), "-g "
+		rest = chainName("rest_"+what, plain)
+		back = "-g " + rest
+	case what == "":
+		what = strings.ToLower(strings.TrimPrefix(to, "-j "))
 	}
-	return w.lines, w.err
+	name := chainName("nowhere_"+what, t.place.mode)
+	w := t.writer(r)
+	for _, c := range conditions {
+		w.write(c, nil, "", option+name)
+	}
+	if len(w.lines) == 0 || w.err != nil {
+		return nil, w.err
+	}
+	w.lines[len(w.lines)-1].rest = rest
+	if slices.ContainsFunc(t.table.chains, func(c *chain) bool { return c.name == name }) {
+		return w.lines, nil
+	}
+	c := &chain{name: name, origin: r.Origin}
+	for _, b := range beginnings {
+		c.lines = append(c.lines, finish("-i "+string(b)+"+", r.Origin, "", back))
+	}
+	c.lines = append(c.lines, finish("", r.Origin, "", to))
+	t.table.chains = append(t.table.chains, c)
+	return w.lines, nil
 }

@@ -1,10 +1,13 @@
 package iptables
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -106,39 +109,42 @@ func (c condition) expand() []condition {
 
 // text gives the options; possible is false where no packet is like that.
 func (c condition) text() (text string, possible bool, err error) {
-	var front, back []string
-	option := func(name string, not bool, value string) string {
-		if not {
-			return "! " + name + " " + value
-		}
-		return name + " " + value
-	}
-	for _, s := range []slot{source, destination} {
-		name, long := "-s", "src"
+	w := &words{front: make([]byte, 0, 256)}
+	for _, s := range [2]slot{source, destination} {
+		name, long := "-s", "-m iprange --src-range"
 		if s == destination {
-			name, long = "-d", "dst"
+			name, long = "-d", "-m iprange --dst-range"
 		}
-		for _, a := range c.of(s) {
-			bits, isPrefix := prefixOf(a.lo, a.hi)
+		atoms, possible := simpler(c.of(s))
+		if !possible {
+			return "", false, nil
+		}
+		for _, a := range atoms {
+			length, isPrefix := prefixOf(a.lo, a.hi)
 			switch {
-			case isPrefix && bits == 0 && a.not:
+			case isPrefix && length == 0 && a.not:
 				return "", false, nil
-			case isPrefix && bits == 0:
+			case isPrefix && length == 0:
 			case isPrefix && name != "":
-				front = append(front, option(name, a.not, fmt.Sprintf("%s/%d", a.lo, bits)))
+				w.option("", name, a.not)
+				w.front = append(strconv.AppendInt(append(a.lo.AppendTo(w.front), '/'), int64(length), 10), ' ')
 				name = ""
 			default:
-				back = append(back, "-m iprange "+option("--"+long+"-range", a.not, a.lo.String()+"-"+a.hi.String()))
+				w.later(long[:len("-m iprange ")], long[len("-m iprange "):], a.not, a.lo.String()+"-"+a.hi.String())
 			}
 		}
 	}
-	for _, s := range []slot{input, output} {
+	for _, s := range [2]slot{input, output} {
 		a, possible, err := oneInterface(c.of(s))
 		if err != nil || !possible {
 			return "", false, err
 		}
-		if a != nil {
-			front = append(front, option(map[slot]string{input: "-i", output: "-o"}[s], a.not, a.text))
+		if name := "-i"; a != nil {
+			if s == output {
+				name = "-o"
+			}
+			w.option("", name, a.not)
+			w.front = append(append(w.front, a.text...), ' ')
 		}
 	}
 	p, possible, err := oneProtocol(c.of(protocol))
@@ -146,24 +152,59 @@ func (c condition) text() (text string, possible bool, err error) {
 		return "", false, err
 	}
 	if p != nil {
-		front = append(front, option("-p", p.not, protocolName(p.proto)))
+		w.option("", "-p", p.not)
+		w.front = append(append(w.front, protocolName(p.proto)...), ' ')
 	}
 	transport, possible := c.transport(p)
 	if !possible {
 		return "", false, nil
 	}
-	front = append(front, transport...)
-	front = append(front, back...)
-	for _, a := range c.of(match) {
-		not := ""
-		if a.not {
-			not = "! "
+	for _, t := range transport {
+		w.front = append(append(w.front, t...), ' ')
+	}
+	w.front = append(w.front, w.back...)
+	for i, a := range c {
+		if a.slot != match || slices.Contains(c[:i], a) {
+			continue
 		}
-		if one := strings.Replace(a.text, "%s", not, 1); !slices.Contains(front, one) {
-			front = append(front, one)
+		before, after, asks := strings.Cut(a.text, "%s")
+		w.front = append(w.front, before...)
+		if asks && a.not {
+			w.front = append(w.front, "! "...)
+		}
+		w.front = append(append(w.front, after...), ' ')
+	}
+	return string(bytes.TrimSuffix(w.front, []byte{' '})), true, nil
+}
+
+// words are the options of a line, each with a space behind it; some come later.
+type words struct{ front, back []byte }
+
+func (w *words) option(module, name string, not bool) {
+	w.front = append(w.front, module...)
+	if not {
+		w.front = append(w.front, "! "...)
+	}
+	w.front = append(append(w.front, name...), ' ')
+}
+
+func (w *words) later(module, name string, not bool, value string) {
+	front := w.front
+	w.front = w.back
+	w.option(module, name, not)
+	w.back, w.front = append(append(w.front, value...), ' '), front
+}
+
+// excludes says whether no packet is of the protocols of both conditions.
+func (c condition) excludes(d condition) bool {
+	for _, a := range c {
+		for _, b := range d {
+			if a.slot == protocol && b.slot == protocol && !(a.not && b.not) && (a.proto == b.proto) == (a.not != b.not) {
+				return true
+			}
 		}
 	}
-	return strings.Join(front, " "), true, nil
+	return false
 }
 
 // possible says whether a packet can be like that.
@@ -181,6 +222,46 @@ func (c condition) of(s slot) []atom {
 		}
 	}
 	return out
+}
+
+// simpler reduces ranges of addresses: those that a packet must be in to the
+// one that they have in common, and of those that it must not be in it keeps
+// what that has any of.
+func simpler(atoms []atom) ([]atom, bool) {
+	in := -1
+	for i := range atoms {
+		switch {
+		case atoms[i].not:
+		case in < 0:
+			in = i
+		default:
+			a := atoms[in]
+			lo, hi, ok := overlap(a, atoms[i])
+			if !ok {
+				return nil, false
+			}
+			a.lo, a.hi = lo, hi
+			atoms = slices.Clone(atoms)
+			atoms[in] = a
+		}
+	}
+	if in < 0 {
+		return atoms, true
+	}
+	out := []atom{atoms[in]}
+	for _, a := range atoms {
+		if !a.not {
+			continue
+		}
+		lo, hi, ok := overlap(atoms[in], a)
+		if ok && lo == atoms[in].lo && hi == atoms[in].hi {
+			return nil, false
+		}
+		if ok {
+			out = append(out, a)
+		}
+	}
+	return out, true
 }
 
 // transport gives what is asked of ports and flags.
@@ -203,7 +284,7 @@ func (c condition) transport(p *atom) (text []string, possible bool) {
 	var first, more []string
 	for i, side := range []string{"s", "d"} {
 		for _, a := range ports[i].atoms {
-			not, span := "", fmt.Sprint(a.ports[0])
+			not, span := "", strconv.Itoa(int(a.ports[0]))
 			if a.not {
 				not = "! "
 			}
@@ -315,32 +396,45 @@ func oneProtocol(atoms []atom) (a *atom, possible bool, err error) {
 }
 
 // prefixOf says whether a range is a prefix, and how long.
-func prefixOf(lo, hi netip.Addr) (bits int, ok bool) {
-	a, b := lo.AsSlice(), hi.AsSlice()
-	for bits < 8*len(a) && a[bits/8]>>(7-bits%8)&1 == b[bits/8]>>(7-bits%8)&1 {
-		bits++
-	}
-	for i := bits; i < 8*len(a); i++ {
-		if a[i/8]>>(7-i%8)&1 != 0 || b[i/8]>>(7-i%8)&1 != 1 {
+func prefixOf(lo, hi netip.Addr) (length int, ok bool) {
+	return prefixLength(lo.AsSlice(), hi.AsSlice())
+}
+
+// prefixLength is prefixOf of addresses as they stand in packets.
+func prefixLength(lo, hi []byte) (length int, ok bool) {
+	for i := range lo {
+		differ := lo[i] ^ hi[i]
+		if differ == 0 {
+			length += 8
+			continue
+		}
+		// From here on lo has zeros alone and hi ones.
+		if differ&(differ+1) != 0 || lo[i]&differ != 0 {
 			return 0, false
 		}
+		for j := i + 1; j < len(lo); j++ {
+			if lo[j] != 0 || hi[j] != 0xff {
+				return 0, false
+			}
+		}
+		return length + bits.LeadingZeros8(differ), true
 	}
-	return bits, true
+	return length, true
 }
 
 // prefixes splits a range.
 func prefixes(lo, hi netip.Addr) []netip.Prefix {
 	var out []netip.Prefix
 	for {
-		bits := lo.BitLen()
-		for bits > 0 {
-			p := netip.PrefixFrom(lo, bits-1)
+		n := lo.BitLen()
+		for n > 0 {
+			p := netip.PrefixFrom(lo, n-1)
 			if p.Masked().Addr() != lo || hi.Less(lastOf(p)) {
 				break
 			}
-			bits--
+			n--
 		}
-		p := netip.PrefixFrom(lo, bits)
+		p := netip.PrefixFrom(lo, n)
 		out = append(out, p)
 		last := lastOf(p)
 		if !last.Less(hi) {

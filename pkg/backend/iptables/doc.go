@@ -7,7 +7,12 @@
 // compared as text. Each line carries its entry as a comment and, behind " #",
 // the counter that it counts for.
 //
-// Three things are not where the ruleset has them, for iptables has no chain
+// Elements that differ in an address alone are one line, which asks for a set of
+// the kernel (ip_set), and so are neighbours whose ports follow each other. The
+// kernel's sets have no comments, but their elements may have: a set of its own
+// keeps which entry each set is of.
+//
+// Four things are not where the ruleset has them, for iptables has no chain
 // there:
 //
 //   - What stands behind the translation of sources (the leak guard) moves
@@ -15,6 +20,9 @@
 //     first of each flow, pass it.
 //   - What a nat chain drops is dropped in mangle, right before nat, by a copy of
 //     that chain in which a translation is the end: the nat table drops nothing.
+//   - What nat drops since its source is forged is found by its answers, behind
+//     routing: iptables cannot ask which way leads back. What else the ruleset
+//     asks of ways goes by its [ruleset.Way].
 //   - An accept leaves our own chain and no more, but in filter, where it is
 //     final: rules of others that follow do not see the packet.
 //

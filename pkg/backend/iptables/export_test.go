@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"strings"
+
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
@@ -8,8 +10,17 @@ import (
 
 // Taken is what iptables can do of a ruleset, and what it cannot.
 func Taken(rs *ruleset.Ruleset) (*plan.Snapshot, []*backend.Refused) {
-	tables, refused := translate(rs)
-	return snapshot(tables), refused
+	made := translate(rs, newest())
+	return snapshot(made), made.refused
+}
+
+// RenderedSets are the sets of a snapshot as a file, or nothing.
+func RenderedSets(s *plan.Snapshot) string {
+	var b strings.Builder
+	if len(s.Sets) > 0 {
+		_ = writeRestore(&b, s.Sets)
+	}
+	return b.String()
 }
 
 // Rendered is what a snapshot is as files of one family.
@@ -18,8 +29,31 @@ func Rendered(s *plan.Snapshot, f ruleset.Family) string {
 	held := &held{snapshot: &plan.Snapshot{}}
 	for _, file := range files(plan.Diff(held.snapshot, s), held) {
 		if file.family == f {
-			text += file.text(false)
+			text += string(file.write(nil, false))
 		}
 	}
 	return text
+}
+
+// TakenByOld is Taken by a kernel that has neither sets nor shifted ranges.
+func TakenByOld(rs *ruleset.Ruleset) *plan.Snapshot { return snapshot(translate(rs, kernel{})) }
+
+// SetName is what a set is called.
+func SetName(base, apart string) string { return setName(base, apart) }
+
+// Tested are the lines of a file that are tested where some sets are missing.
+func Tested(lines []string, missing ...string) []string {
+	f := &file{table: "filter"}
+	for _, text := range lines {
+		f.lines = append(f.lines, fileLine{text: text})
+	}
+	names := map[string]bool{}
+	for _, name := range missing {
+		names[name] = true
+	}
+	var out []string
+	for _, l := range samples([]*file{f}, names)[0].lines {
+		out = append(out, l.text)
+	}
+	return out
 }

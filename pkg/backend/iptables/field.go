@@ -13,7 +13,6 @@ import (
 
 // What iptables cannot ask.
 var (
-	errRoute    = errors.New("iptables cannot ask which interface the way to an address leaves by; give the zones that it concerns `networks`, or `antispoof: true`, so that nothing need be asked")
 	errFlags    = errors.New("iptables sees six of TCP's eight flags, so it cannot tell that there are no others")
 	errWildcard = errors.New("iptables takes a + at the end of a name for any ending")
 )
@@ -80,7 +79,7 @@ func (t *translator) span(f ruleset.Field, lo, hi []byte) ([]atom, error) {
 	case ruleset.CtReplyIPDaddr, ruleset.CtReplyIP6Daddr:
 		return tuple("ctrepldst", lo, hi), nil
 	case ruleset.FibDaddrOIfName, ruleset.FibSaddrOIfName:
-		return nil, errRoute
+		return nil, errWays
 	case ruleset.TCPFlagsField:
 		return nil, errFlags
 	}

@@ -23,18 +23,50 @@ type fileLine struct {
 	origin ruleset.Origin
 }
 
-// text writes the file, with what the rules have counted or without.
-func (f *file) text(counts bool) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%s\n", f.table)
+// write appends the file, with what the rules have counted or without.
+func (f *file) write(b []byte, counts bool) []byte {
+	b = append(append(append(b, '*'), f.table...), '\n')
 	for _, l := range f.lines {
-		if counts && l.count != nil {
-			fmt.Fprintf(&b, "[%d:%d] ", l.count.Packets, l.count.Bytes)
+		if counts && l.count != nil && *l.count != (plan.Count{}) {
+			b = fmt.Appendf(b, "[%d:%d] ", l.count.Packets, l.count.Bytes)
 		}
-		b.WriteString(l.text + "\n")
+		b = append(append(b, l.text...), '\n')
 	}
-	b.WriteString("COMMIT\n")
-	return b.String()
+	return append(b, "COMMIT\n"...)
+}
+
+// batch is what one iptables-restore is given: files of a family, which it
+// commits one after the other.
+type batch struct {
+	family ruleset.Family
+	files  []*file
+}
+
+func batches(files []*file) []*batch {
+	var out []*batch
+	for _, f := range files {
+		if n := len(out); n == 0 || out[n-1].family != f.family {
+			out = append(out, &batch{family: f.family})
+		}
+		last := out[len(out)-1]
+		last.files = append(last.files, f)
+	}
+	return out
+}
+
+func (f *batch) text() []byte {
+	size := 0
+	for _, x := range f.files {
+		size += 20
+		for _, l := range x.lines {
+			size += len(l.text) + 10
+		}
+	}
+	b := make([]byte, 0, size)
+	for _, x := range f.files {
+		b = x.write(b, true)
+	}
+	return b
 }
 
 // files are the changes as iptables-restore takes them, in the order in which

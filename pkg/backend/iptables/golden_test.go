@@ -29,7 +29,10 @@ func rulesets(t *testing.T) map[string]*ruleset.Ruleset {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
-	out := map[string]*ruleset.Ruleset{everything: backendtest.Everything()}
+	for _, name := range []string{"helpers", "timeouts", "helpers-attributes"} {
+		files = append(files, "../../compile/testdata/"+name+".yaml")
+	}
+	out := map[string]*ruleset.Ruleset{everything: backendtest.Everything(), "sets": sized(t, 10)}
 	for _, file := range files {
 		if strings.HasSuffix(file, ".test.yaml") {
 			continue // the tests of one
@@ -63,6 +66,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			golden(t, name+".refused", list.String())
+			golden(t, name+".sets", iptables.RenderedSets(taken))
 			golden(t, name+".rules4", iptables.Rendered(taken, ruleset.IPv4))
 			golden(t, name+".rules6", iptables.Rendered(taken, ruleset.IPv6))
 			if _, err := iptables.Want(rs); (err != nil) != (len(refused) > 0) {

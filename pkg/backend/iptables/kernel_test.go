@@ -47,7 +47,7 @@ var (
 // Leaves are the cases that are about what iptables does not have.
 func (h *host) Leaves() map[string]string {
 	const sets = "a set is a rule for each element, of the chain that asks for it"
-	const objects = "iptables has no objects that rules refer to"
+	const objects = "rules name helpers themselves, and timeouts are other objects"
 	return map[string]string{
 		"elements": sets, "set attributes": sets, "dynamic sets": sets,
 		"refused element": sets, "refused range": sets, "refused verdict": sets, "refused change": sets,

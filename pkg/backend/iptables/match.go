@@ -36,8 +36,9 @@ func (t *translator) alternatives(matches []ruleset.Match) ([]alternative, error
 // maxLines bounds what one rule can become.
 const maxLines = 2_000_000
 
-// maxExcluded bounds what a rule can exclude: each is a match of its own, and
-// the kernel takes 128 expressions a rule of the nft variant.
+// maxExcluded bounds what a line can exclude: each is a match of its own, and
+// the kernel takes 128 expressions a rule of the nft variant. More are lines of
+// a chain that turn packets back.
 const maxExcluded = 50
 
 func product(a, b []alternative) []alternative {
@@ -76,6 +77,24 @@ func (t *translator) match(m ruleset.Match) ([]alternative, error) {
 	}
 	if fam := familyOf(f); fam != ruleset.Inet && fam != t.family {
 		return nil, nil
+	}
+	if asksWay(f) {
+		if f == ruleset.FibDaddrOIfName && t.place.mode == routed {
+			m.Fields = []ruleset.Field{ruleset.OIfName} // it is known by then
+			return t.match(m)
+		}
+		if m.Op != ruleset.Equal && m.Op != ruleset.NotEqual {
+			return nil, errWays
+		}
+		p, err := patternOf(m)
+		if err != nil {
+			return nil, err
+		}
+		patterns := []string{p}
+		if f == ruleset.FibDaddrOIfName && m.Op == ruleset.Equal && t.towards != nil {
+			patterns = t.towards
+		}
+		return t.toWay(f, patterns, m.Op == ruleset.NotEqual)
 	}
 	switch m.Op {
 	case ruleset.AnyOf:
@@ -159,12 +178,14 @@ func (t *translator) inSet(m ruleset.Match) ([]alternative, error) {
 		if len(m.Fields) > 1 {
 			return nil, fmt.Errorf("iptables cannot exclude combinations of several things, as the set %s does", set.Name)
 		}
-		if set.Len() > maxExcluded {
-			return nil, fmt.Errorf("iptables excludes %d things in a rule at most, and the set %s has %d", maxExcluded, set.Name, set.Len())
-		}
+		groups := t.groups(set, m.Fields, nil, false)
 		c := needs(m.Fields[0])
-		for i := range set.Len() {
-			atoms, err := t.span(m.Fields[0], set.KeyAt(i), highAt(set, i))
+		for _, g := range groups {
+			if g.addresses != nil {
+				c = append(c, g.addresses.match(m.Fields[0]).negated())
+				continue
+			}
+			atoms, err := t.span(m.Fields[0], set.KeyAt(g.first), highAt(set, g.last()))
 			if err != nil {
 				return nil, err
 			}
@@ -175,8 +196,8 @@ func (t *translator) inSet(m ruleset.Match) ([]alternative, error) {
 		return []alternative{{condition: c}}, nil
 	}
 	var out []alternative
-	for i := range set.Len() {
-		keys, err := t.key(set, i, m.Fields)
+	for _, g := range t.groups(set, m.Fields, nil, false) {
+		keys, err := t.key(set, g, m.Fields)
 		if err != nil {
 			return nil, err
 		}
@@ -192,15 +213,21 @@ func highAt(set *ruleset.Set, i int) []byte {
 	return set.KeyAt(i)
 }
 
-// key gives the ways in which fields are element i of a set.
-func (t *translator) key(set *ruleset.Set, i int, fields []ruleset.Field) ([]alternative, error) {
+// key gives the ways in which fields are one of a group of a set's elements.
+func (t *translator) key(set *ruleset.Set, g group, fields []ruleset.Field) ([]alternative, error) {
 	out := []alternative{{}}
-	lo, hi := set.KeyAt(i), highAt(set, i)
-	for _, f := range fields {
+	i := g.first
+	lo, hi := set.KeyAt(i), highAt(set, g.last())
+	for k, f := range fields {
 		size, step := f.Type().Size(), f.Type().Padded()
-		atoms, err := t.span(f, lo[:size], hi[:size])
-		if err != nil {
-			return nil, err
+		var atoms []atom
+		if g.addresses != nil && k == g.field {
+			atoms = []atom{g.addresses.match(f)}
+		} else {
+			var err error
+			if atoms, err = t.span(f, lo[:size], hi[:size]); err != nil {
+				return nil, err
+			}
 		}
 		out = product(out, either(f, atoms, false))
 		if len(fields) > 1 {

@@ -22,8 +22,13 @@ func chainName(name string, m mode) string {
 			break
 		}
 	}
-	if m == dropping {
+	switch m {
+	case dropping:
 		name = "new_" + name
+	case routed:
+		name = "dnat_" + name
+	case tracked:
+		name = "ct_" + strings.TrimPrefix(name, "flows_of_")
 	}
 	if len(prefix+name) > maxChain || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
 		const digits = 6
@@ -49,7 +54,15 @@ func quoted(word string) string {
 	if plain {
 		return word
 	}
-	return `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`, `'`, `\'`).Replace(word) + `"`
+	out := make([]byte, 1, len(word)+2)
+	out[0] = '"'
+	for i := range len(word) {
+		if c := word[i]; c == '"' || c == '\\' || c == '\'' {
+			out = append(out, '\\')
+		}
+		out = append(out, word[i])
+	}
+	return string(append(out, '"'))
 }
 
 // comment is what a line of an entry carries. Names of entries have no "#" in

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
+	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -13,14 +15,18 @@ import (
 type goal struct {
 	low, high        netip.Addr
 	portMin, portMax uint16
+	// base is the port that leads to portMin, the next one to the next; 0 where
+	// each may lead to any.
+	base uint16
 }
 
 // translation gives the targets of an action that translates.
-func (t *translator) translation(a *ruleset.Action) ([]target, error) {
+func (t *translator) translation(r *ruleset.Rule) ([]target, error) {
+	a := &r.Action
 	n := &a.NAT
 	switch a.Kind {
 	case ruleset.SNATToDest:
-		return nil, errors.New("iptables cannot make a flow's first destination its source; leave `source: outside` out of `hairpin`")
+		return t.toFirst(r.Known)
 	case ruleset.Masquerade, ruleset.Redirect:
 		name := "-j MASQUERADE"
 		if a.Kind == ruleset.Redirect {
@@ -29,20 +35,16 @@ func (t *translator) translation(a *ruleset.Action) ([]target, error) {
 				return nil, errors.New("iptables' REDIRECT chooses ports in turn or at random")
 			}
 		}
-		out := t.byProtocol(func(ports bool) string {
+		return byProtocol(func(ports bool) string {
 			text := name
 			if ports && n.PortMin > 0 {
 				text += " --to-ports " + portRange(n.PortMin, n.PortMax)
 			}
 			return text + options(n)
-		}, n.PortMin > 0)
-		if a.Kind == ruleset.Redirect && len(out) > 1 {
-			out[1].refuse = errLite
-		}
-		return out, nil
+		}, n.PortMin > 0, false), nil
 	}
 	if a.Map == "" {
-		return t.toGoal(a, goal{n.Low, n.High, n.PortMin, n.PortMax}, alternative{}, false)
+		return t.toGoal(a, goal{low: n.Low, high: n.High, portMin: n.PortMin, portMax: n.PortMax}, alternative{}, false)
 	}
 	m := t.sets[a.Map]
 	if m == nil || len(m.Data) == 0 || m.IsVerdictMap() {
@@ -50,8 +52,12 @@ func (t *translator) translation(a *ruleset.Action) ([]target, error) {
 	}
 	var goals []goal
 	var out []target
-	picked, err := t.mapped(a, func(i int) (string, error) {
-		goals = append(goals, goalAt(m, i, n))
+	picked, err := t.mapped(a, func(x group) (string, error) {
+		g := goalAt(m, x.first, n)
+		if last := goalAt(m, x.last(), n).portMax; last != g.portMax {
+			g.portMax, g.base = last, portOf(m, a.Fields, x.first)
+		}
+		goals = append(goals, g)
 		return fmt.Sprint(len(goals) - 1), nil
 	})
 	if err != nil {
@@ -94,6 +100,16 @@ func goalAt(m *ruleset.Set, i int, n *ruleset.NAT) goal {
 	return g
 }
 
+// portOf is the port that element i of a map is for.
+func portOf(m *ruleset.Set, fields []ruleset.Field, i int) uint16 {
+	k := slices.Index(fields, ruleset.DstPort)
+	if k < 0 {
+		return 0
+	}
+	from, _ := fieldBounds(fields, k)
+	return binary.BigEndian.Uint16(m.KeyAt(i)[from:])
+}
+
 // toGoal gives the targets for DNAT and SNAT.
 func (t *translator) toGoal(a *ruleset.Action, g goal, when alternative, part bool) ([]target, error) {
 	n := &a.NAT
@@ -106,7 +122,7 @@ func (t *translator) toGoal(a *ruleset.Action, g goal, when alternative, part bo
 	} else if n.FullyRandom {
 		return nil, errors.New("iptables' DNAT chooses in turn or at random")
 	}
-	out := t.byProtocol(func(ports bool) string {
+	out := byProtocol(func(ports bool) string {
 		text := g.low.String()
 		if g.high != g.low {
 			text += "-" + g.high.String()
@@ -116,22 +132,20 @@ func (t *translator) toGoal(a *ruleset.Action, g goal, when alternative, part bo
 				text = "[" + text + "]"
 			}
 			text += ":" + portRange(g.portMin, g.portMax)
+			if g.base > 0 {
+				text += fmt.Sprintf("/%d", g.base)
+			}
 		}
 		return name + text + options(n)
-	}, g.portMin > 0)
+	}, g.portMin > 0, a.Kind == ruleset.DNAT && when.keepsPort(g))
 	for i := range out {
 		out[i].when = product([]alternative{when}, []alternative{out[i].when})[0]
 		out[i].part = out[i].part || part
-		if a.Kind == ruleset.DNAT && i > 0 && !when.keepsPort(g) {
-			out[i].refuse = errLite
-		}
 	}
 	return out, nil
 }
 
 const udpLite = 136
-
-var errLite = errors.New("iptables leads UDP-Lite to no other port; write `to` without one, or leave `udplite` out")
 
 // keepsPort says whether the port of what an alternative matches is that of
 // the goal.
@@ -153,16 +167,30 @@ func (t *translator) netmap(g goal, when alternative, part bool) ([]target, erro
 	return []target{{when: when, text: fmt.Sprintf("-j NETMAP --to %s/%d", g.low, bits), part: part}}, nil
 }
 
-// byProtocol gives a target with ports for each protocol whose ports iptables
-// chooses, and one without for UDP-Lite, of which it does not know any. Where
-// the rule names a protocol, only its target is possible.
-func (t *translator) byProtocol(text func(ports bool) string, ports bool) []target {
+// byProtocol gives a target with ports for each protocol of which the programs
+// take them, and one for UDP-Lite, of which they do not. Where the rule names a
+// protocol, only its target is possible.
+func byProtocol(text func(ports bool) string, ports, keeps bool) []target {
 	if !ports {
 		return []target{{text: text(false)}}
 	}
-	lite := alternative{condition: condition{{slot: protocol, proto: udpLite}}}
+	lite := target{when: alternative{condition: condition{{slot: protocol, proto: udpLite}}}, text: text(!keeps), lite: !keeps}
 	other := alternative{condition: condition{{slot: protocol, not: true, proto: udpLite}}}
-	return []target{{when: other, text: text(true)}, {when: lite, text: text(false)}}
+	return []target{{when: other, text: text(true)}, lite}
+}
+
+// liteChain makes a chain for UDP-Lite that translates to ports. The kernel
+// knows them, and the programs want a rule to name another protocol, be it to
+// exclude that.
+func (t *translator) liteChain(text string, o ruleset.Origin) string {
+	h := fnv.New32a()
+	fmt.Fprint(h, text)
+	name := chainName(fmt.Sprintf("udplite_%08x", h.Sum32()), plain)
+	if !slices.ContainsFunc(t.table.chains, func(c *chain) bool { return c.name == name }) {
+		l := finish("! -p tcp", o, "", text)
+		t.table.chains = append(t.table.chains, &chain{name: name, origin: o, lines: []line{l}})
+	}
+	return "-j " + name
 }
 
 func portRange(low, high uint16) string {

@@ -1,8 +1,13 @@
 package iptables
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
+	"io"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -10,95 +15,157 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
-// held is what iptables-save tells: what is ours of it, and what each of our
-// rules has counted.
+// held is what is in the kernel: what is ours of it, and what each of our rules
+// has counted.
 type held struct {
 	snapshot *plan.Snapshot
 	counts   map[string][]plan.Count // by the name of the chain in the snapshot
-	hash     uint32                  // of all rules, ours and others'; a table that is looked at for the first time is no change
+	rules    uint32                  // a digest of all rules, ours and others'; a table that is looked at for the first time is no change
+	sets     []heldSet
 }
 
-// parse reads the output of iptables-save -c for both families.
-func parse(saved map[ruleset.Family]string) *held {
-	h := &held{snapshot: &plan.Snapshot{}, counts: map[string][]plan.Count{}}
-	hash := fnv.New32a()
-	counters := counterNames{}
-	for _, f := range families() {
-		table := ""
-		index := map[string]int{} // of our chains and the built-in ones with jumps to them
-		rules := map[string]int{} // how many a built-in chain has
-		chainAt := func(name string) *plan.Chain {
-			key := chainKey(f, table, name)
-			i, ok := index[key]
-			if !ok {
-				i = len(h.snapshot.Chains)
-				index[key] = i
-				h.snapshot.Chains = append(h.snapshot.Chains, plan.Chain{Name: key})
-			}
-			return &h.snapshot.Chains[i]
-		}
-		for text := range strings.Lines(saved[f]) {
-			text = strings.TrimSuffix(text, "\n")
-			count, text := countOf(text)
-			switch {
-			case text == "", text[0] == '#':
-				continue
-			case text[0] == '*':
-				table = text[1:]
-				continue
-			case text == "COMMIT":
-				continue
-			case text[0] == ':':
-				text, _, _ = strings.Cut(text, " [")
-				if strings.HasSuffix(text, " ACCEPT") {
-					continue
-				}
-				if name, _, _ := strings.Cut(text[1:], " "); strings.HasPrefix(name, prefix) {
-					chainAt(name)
-				}
-			case strings.HasPrefix(text, "-A "):
-				name, rule, _ := strings.Cut(text[3:], " ")
-				rule = canonical(rule)
-				entry, _ := uncomment(commentOf(rule))
-				r := plan.Rule{Body: []byte(rule), Origin: ruleset.Origin{Entry: entry}}
-				if strings.HasPrefix(name, prefix) {
-					counters.note(rule, r.Origin, count)
-				} else {
-					rules[table+" "+name]++
-					if !strings.HasPrefix(targetOf(rule), prefix) {
-						break
-					}
-					r.Body = jumpBody(rules[table+" "+name], rule)
-				}
-				c := chainAt(name)
-				c.Rules = append(c.Rules, r)
-				h.counts[c.Name] = append(h.counts[c.Name], count)
-			}
-			fmt.Fprintln(hash, f, table, text)
+// generation is the digest of all that counts, but for some sets. It is not 0.
+func (h *held) generation(but map[string]bool) uint32 {
+	sum := fnv.New32a()
+	fmt.Fprintln(sum, h.rules)
+	writeSets(sum, h.sets, but)
+	return max(sum.Sum32(), 1)
+}
+
+// parser reads what iptables-save -c prints of a family.
+type parser struct {
+	family   ruleset.Family
+	table    []byte
+	chains   []plan.Chain
+	counts   map[string][]plan.Count
+	index    map[string]int // of our chains and the built-in ones with jumps to them
+	rules    map[string]int // how many a built-in chain has
+	counters counterNames
+	sum      uint32 // of all lines that count
+}
+
+func newParser(f ruleset.Family) *parser {
+	return &parser{family: f, counts: map[string][]plan.Count{}, index: map[string]int{}, rules: map[string]int{}, counters: counterNames{}}
+}
+
+// read reads it as it comes.
+func (p *parser) read(r io.Reader) error {
+	const longest = 1 << 20
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 64<<10), longest)
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	for lines.Scan() {
+		if counted := p.line(lines.Bytes()); counted != nil {
+			p.sum = crc32.Update(crc32.Update(p.sum, castagnoli, p.table), castagnoli, counted)
 		}
 	}
-	h.snapshot.Counters = counters.counters()
+	return lines.Err()
+}
+
+// join puts together what was read of both families, of the sets and of timeout
+// objects.
+func join(parsers []*parser, sets []heldSet, timeouts []found) *held {
+	h := &held{snapshot: &plan.Snapshot{}, counts: map[string][]plan.Count{}, sets: sets}
+	sum, counters := fnv.New32a(), counterNames{}
+	for _, p := range parsers {
+		h.snapshot.Chains = append(h.snapshot.Chains, p.chains...)
+		maps.Copy(h.counts, p.counts)
+		for _, c := range p.counters {
+			counters.note(c.Name, c.Origin, plan.Count{Packets: c.Packets, Bytes: c.Bytes})
+		}
+		fmt.Fprintln(sum, p.family, p.sum)
+	}
+	for i := range sets {
+		h.snapshot.Sets = append(h.snapshot.Sets, sets[i].set)
+	}
+	nameSets(h.snapshot.Sets)
+	if len(timeouts) > 0 {
+		fmt.Fprintln(sum, timeouts)
+	}
+	h.snapshot.Counters, h.snapshot.Objects = counters.counters(), objects(timeouts, h.snapshot)
 	h.snapshot.Normalize()
-	if h.hash = hash.Sum32(); h.hash == 0 {
-		h.hash = 1
-	}
-	h.snapshot.Generation = h.hash
+	h.rules = sum.Sum32()
+	h.snapshot.Generation = h.generation(nil)
 	return h
 }
 
+func (p *parser) chain(name string) *plan.Chain {
+	i, ok := p.index[string(p.table)+" "+name]
+	if !ok {
+		i = len(p.chains)
+		p.index[string(p.table)+" "+name] = i
+		p.chains = append(p.chains, plan.Chain{Name: chainKey(p.family, string(p.table), name)})
+	}
+	return &p.chains[i]
+}
+
+// line reads a line, and gives what of it counts as a rule.
+func (p *parser) line(text []byte) []byte {
+	count, text := countOf(text)
+	switch {
+	case len(text) == 0, text[0] == '#', string(text) == "COMMIT":
+		return nil
+	case text[0] == '*':
+		p.table = bytes.Clone(text[1:])
+		return nil
+	case text[0] == ':':
+		text, _, _ = bytes.Cut(text, []byte(" ["))
+		if bytes.HasSuffix(text, []byte(" ACCEPT")) {
+			return nil
+		}
+		if name, _, _ := bytes.Cut(text[1:], []byte{' '}); bytes.HasPrefix(name, []byte(prefix)) {
+			p.chain(string(name))
+		}
+	case bytes.HasPrefix(text, []byte("-A ")):
+		chain, body, _ := bytes.Cut(text[3:], []byte{' '})
+		p.rule(string(chain), canonical(string(body)), count)
+	}
+	return text
+}
+
+// rule notes a rule that is ours, or that leads to us.
+func (p *parser) rule(chain, rule string, count plan.Count) {
+	entry, counter := uncomment(commentOf(rule))
+	r := plan.Rule{Origin: ruleset.Origin{Entry: entry}}
+	if chain == notes {
+		r.Origin.Entry = "timeouts"
+	}
+	if strings.HasPrefix(chain, prefix) {
+		r.Body = []byte(rule)
+		p.counters.note(counter, r.Origin, count)
+	} else {
+		at := string(p.table) + " " + chain
+		p.rules[at]++
+		if !strings.HasPrefix(targetOf(rule), prefix) {
+			return
+		}
+		place := p.rules[at]
+		if chain == userChain {
+			place = 1 // what users put before it is theirs to put there
+		}
+		r.Body = jumpBody(place, rule)
+	}
+	c := p.chain(chain)
+	c.Rules = append(c.Rules, r)
+	p.counts[c.Name] = append(p.counts[c.Name], count)
+}
+
 // countOf takes "[packets:bytes] " from the beginning of a line.
-func countOf(text string) (plan.Count, string) {
-	if !strings.HasPrefix(text, "[") {
+func countOf(text []byte) (plan.Count, []byte) {
+	if !bytes.HasPrefix(text, []byte{'['}) {
 		return plan.Count{}, text
 	}
-	inside, rest, ok := strings.Cut(text[1:], "] ")
+	inside, rest, ok := bytes.Cut(text[1:], []byte("] "))
 	if !ok {
 		return plan.Count{}, text
 	}
-	p, b, _ := strings.Cut(inside, ":")
+	if string(inside) == "0:0" {
+		return plan.Count{}, rest
+	}
+	p, b, _ := strings.Cut(string(inside), ":")
 	packets, _ := strconv.ParseUint(p, 10, 64)
-	bytes, _ := strconv.ParseUint(b, 10, 64)
-	return plan.Count{Packets: packets, Bytes: bytes}, rest
+	count, _ := strconv.ParseUint(b, 10, 64)
+	return plan.Count{Packets: packets, Bytes: count}, rest
 }
 
 // canonical writes a protocol as we do, whatever /etc/protocols calls it.

@@ -17,6 +17,13 @@ const (
 	// dropping is the copy of a nat chain, right before nat, that does nothing
 	// but drop.
 	dropping
+	// tracked is the copy of a nat chain in raw that does nothing but give flows
+	// helpers and timeouts.
+	tracked
+	// later is a chain that marks, for what is not the first packet of a flow, and
+	// routed is its copy for flows whose destination is translated.
+	later
+	routed
 )
 
 // place is where a base chain is attached.

@@ -2,10 +2,14 @@ package iptables
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,25 +23,48 @@ import (
 // -save and -restore behind it.
 type programs struct{ save, restore string }
 
-// variants are the names under which iptables is looked for, in this order: the
-// host's choice first.
-func variants() []string { return []string{"iptables", "iptables-nft", "iptables-legacy"} }
-
-// find looks for the programs of a variant. A host may have none for IPv6.
-func find(variant string) (map[ruleset.Family]programs, error) {
-	names := variants()
-	if variant != "" {
-		names = []string{variant}
+// variants are the names under which a variant is looked for, in this order: the
+// host's choice first where that is asked for.
+func variants(of string) []string {
+	switch of {
+	case "":
+		return []string{"iptables", nftVariant, legacyVariant}
+	case nftVariant, legacyVariant:
+		return []string{of, "iptables"} // not every host has it under both names
 	}
+	return []string{of}
+}
+
+// Choice is the variant that the host has chosen. It is
+// [backend.ErrNotSupported] where there is none.
+func Choice() (variant string, err error) {
 	var why error
-	for _, name := range names {
+	for _, name := range variants("") {
+		variant, err := variantOf(name)
+		if err == nil {
+			return variant, nil
+		}
+		why = cmp.Or(why, err)
+	}
+	return "", fmt.Errorf("%w: %w", backend.ErrNotSupported, why)
+}
+
+// find looks for the programs of a variant, and says which one they are. A host
+// may have none for IPv6.
+func find(variant string) (found map[ruleset.Family]programs, is string, err error) {
+	var why error
+	for _, name := range variants(variant) {
+		is, err := variantOf(name)
+		if err == nil && variant != "" && variant != is {
+			err = fmt.Errorf("%s is %s, and not %s", name, is, variant)
+		}
+		if err != nil {
+			why = cmp.Or(why, err)
+			continue
+		}
 		found := map[ruleset.Family]programs{}
 		for _, f := range families() {
-			tool := name
-			if f == ruleset.IPv6 {
-				tool = "ip6" + strings.TrimPrefix(name, "ip")
-			}
-			p, err := probe(f, tool)
+			p, err := probe(f, toolOf(f, name, is))
 			if err == nil {
 				found[f] = p
 			} else if why == nil || f == ruleset.IPv4 {
@@ -45,10 +72,48 @@ func find(variant string) (map[ruleset.Family]programs, error) {
 			}
 		}
 		if _, ok := found[ruleset.IPv4]; ok {
-			return found, nil
+			return found, is, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", backend.ErrNotSupported, why)
+	return nil, "", fmt.Errorf("%w: %w", backend.ErrNotSupported, why)
+}
+
+// toolOf is the program of a family beside that of IPv4: a host may have chosen
+// another variant for IPv6, and the rules of both are to be in one.
+func toolOf(f ruleset.Family, name, variant string) string {
+	if f == ruleset.IPv4 {
+		return name
+	}
+	tool := "ip6" + strings.TrimPrefix(name, "ip")
+	if is, err := variantOf(tool); err == nil && is != variant {
+		tool = "ip6" + strings.TrimPrefix(variant, "ip")
+	}
+	return tool
+}
+
+// variantOf says which variant a program is: what it is a link to says so on most
+// hosts, and the program itself on all.
+func variantOf(tool string) (string, error) {
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		return "", fmt.Errorf("look for %s: %w", tool, err)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		switch base := filepath.Base(real); {
+		case strings.Contains(base, "nft"):
+			return nftVariant, nil
+		case strings.Contains(base, "legacy"):
+			return legacyVariant, nil
+		}
+	}
+	said, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("look for %s: %w", tool, err)
+	}
+	if bytes.Contains(said, []byte("(nf_tables)")) {
+		return nftVariant, nil
+	}
+	return legacyVariant, nil
 }
 
 // oldest is the version from which on iptables-restore waits for the lock, and
@@ -75,21 +140,38 @@ func probe(f ruleset.Family, tool string) (programs, error) {
 // busy is the exit code of a program that did not get the xtables lock in time.
 const busy = 4
 
-// run runs a program in the namespace.
-func (b *Backend) run(ctx context.Context, input, name string, args ...string) (string, error) {
-	var out, problem bytes.Buffer
+// run runs a program in the namespace. What it prints goes to read, if there is
+// one.
+func (b *Backend) run(ctx context.Context, input []byte, read func(io.Reader) error, name string, args ...string) error {
+	var problem bytes.Buffer
 	err := b.enter(func() error {
 		c := exec.CommandContext(ctx, name, args...)
-		c.Stdin, c.Stdout, c.Stderr = strings.NewReader(input), &out, &problem
-		return c.Run()
+		c.Stderr = &problem
+		if input != nil {
+			c.Stdin = bytes.NewReader(input)
+		}
+		tie(c)
+		if read == nil {
+			return c.Run()
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := c.Start(); err != nil {
+			return err
+		}
+		err = read(out)
+		_, _ = io.Copy(io.Discard, out) // so that it ends
+		return cmp.Or(c.Wait(), err)
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return "", ctx.Err()
+			return ctx.Err()
 		}
-		return "", &programError{name, strings.TrimSpace(problem.String()), err}
+		return &programError{name, strings.TrimSpace(problem.String()), err}
 	}
-	return out.String(), nil
+	return nil
 }
 
 // programError is what a program said when it failed.
@@ -112,7 +194,24 @@ func (e *programError) Error() string {
 	return e.name + ": " + strings.TrimSpace(strings.Join(lines, " "))
 }
 
-func (e *programError) Unwrap() error { return e.err }
+// Unwrap gives the error, and what it means, where the words say so: exit codes
+// do not.
+func (e *programError) Unwrap() []error {
+	for words, means := range map[string]error{
+		"Permission denied":                        fs.ErrPermission,
+		"Operation not permitted":                  fs.ErrPermission,
+		"you must be root":                         fs.ErrPermission,
+		"generation id: Invalid argument":          backend.ErrNotSupported, // no nf_tables
+		"initialize nft: Protocol not supported":   backend.ErrNotSupported,
+		"Address family not supported by protocol": backend.ErrNotSupported,
+		"do you need to insmod":                    backend.ErrNotSupported, // no ip_tables
+	} {
+		if strings.Contains(e.said, words) {
+			return []error{e.err, means}
+		}
+	}
+	return []error{e.err}
+}
 
 var (
 	lineWords = regexp.MustCompile(`(?i)\bline:? (\d+)`)
@@ -129,9 +228,9 @@ func (e *programError) line() int {
 	return 0
 }
 
-// restore gives a file to iptables-restore. Somebody else may hold the lock of
-// xtables: then it says so, and waits.
-func (b *Backend) restore(ctx context.Context, f *file, test bool) error {
+// restore gives files of a family to iptables-restore. Somebody else may hold
+// the lock of xtables: then it says so, and waits.
+func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 	p, ok := b.programs[f.family]
 	if !ok {
 		return fmt.Errorf("%w: there is no ip6tables, and the policy has rules for IPv6", backend.ErrNotSupported)
@@ -140,30 +239,38 @@ func (b *Backend) restore(ctx context.Context, f *file, test bool) error {
 	if test {
 		args = append(args, "--test")
 	}
-	text := f.text(true)
-	_, err := b.run(ctx, text, p.restore, append(args, "--wait", "1")...)
+	text := f.text()
+	err := b.run(ctx, text, nil, p.restore, append(args, "--wait", "1")...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == busy {
 		if b.Waiting != nil {
 			b.Waiting("another program holds the lock of xtables")
 		}
-		_, err = b.run(ctx, text, p.restore, append(args, "--wait")...)
+		err = b.run(ctx, text, nil, p.restore, append(args, "--wait")...)
 	}
 	return f.refused(err)
 }
 
 // refused names the entry of the line that a program did not take.
-func (f *file) refused(err error) error {
+func (f *batch) refused(err error) error {
 	var e *programError
 	if !errors.As(err, &e) {
 		return err
 	}
-	r := &backend.Refused{Object: fmt.Sprintf("the table %s (%s)", f.table, familyName(f.family)), Err: err}
-	if i := e.line() - 2; i >= 0 && i < len(f.lines) { // the first line is the table's
-		l := f.lines[i]
-		r.Object, r.Origin = fmt.Sprintf("%q in table %s (%s)", l.text, f.table, familyName(f.family)), l.origin
+	at := e.line() - 1
+	for _, x := range f.files {
+		// The first line is the table's, the last one its commit.
+		if at >= 0 && at < len(x.lines)+2 || len(f.files) == 1 {
+			r := &backend.Refused{Object: fmt.Sprintf("the table %s (%s)", x.table, familyName(f.family)), Err: err}
+			if i := at - 1; i >= 0 && i < len(x.lines) {
+				l := x.lines[i]
+				r.Object, r.Origin = fmt.Sprintf("%q in table %s (%s)", l.text, x.table, familyName(f.family)), l.origin
+			}
+			return r
+		}
+		at -= len(x.lines) + 2
 	}
-	return r
+	return &backend.Refused{Object: "the tables of " + familyName(f.family), Err: err}
 }
 
 func familyName(f ruleset.Family) string {

@@ -1,6 +1,9 @@
 package iptables
 
 import (
+	"os/exec"
+	"syscall"
+
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -18,3 +21,8 @@ func version(f ruleset.Family, tool string) (v [3]int, err error) {
 	v[0], v[1], v[2] = t.GetIptablesVersion()
 	return v, nil
 }
+
+// tie has a program end with this one, however that ends: who looks at the rules
+// after a crash must not have them changed behind him. The thread that starts the
+// program waits for it.
+func tie(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -18,8 +19,6 @@ type step struct {
 // Why a rule is refused.
 var (
 	errSteps   = errors.New("iptables takes one target a rule, and a limit that is asked twice counts twice")
-	errHelper  = errors.New("iptables assigns helpers in raw, before it is known which entry translates a flow; the backend does not do that yet")
-	errTimeout = errors.New("iptables assigns timeouts in raw, before it is known which entry translates a flow; the backend does not do that yet")
 	errAddress = errors.New("iptables cannot write an address that conntrack does not know of, which 127.0.0.1 and ::1 as `address` need")
 )
 
@@ -32,8 +31,20 @@ func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
 		// What the source becomes is not known yet.
 		return nil, nil
 	}
+	if f, ok, err := forgeryOf(r); ok {
+		if err != nil {
+			return nil, err
+		}
+		return t.forged(r, f)
+	}
 	if skip, err := t.elsewhere(r); skip || err != nil {
 		return nil, err
+	}
+	if t.place.table == "nat" && len(r.Do) == 1 && assigns(&r.Do[0]) {
+		return nil, nil // its copy in raw does that
+	}
+	if lines := t.related(r, jumped); lines != nil {
+		return lines, nil
 	}
 	if i := fromNowhere(r); i >= 0 {
 		return t.nowhere(r, i, jumped)
@@ -63,7 +74,7 @@ func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
 			targets[i].when.counter = ""
 		}
 	}
-	w := &writer{rule: r}
+	w := t.writer(r)
 	limits := steps[len(steps)-1].limits
 	for _, c := range conditions {
 		if r.Counter != "" {
@@ -86,12 +97,15 @@ func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
 			w.write(c, limits, counter, "")
 		}
 		for _, x := range targets {
-			if x.text == "" && counter == "" {
+			if x.text == "" && counter == "" || c.excludes(x.when.condition) {
 				continue
 			}
 			at := product([]alternative{c}, []alternative{x.when})[0]
-			if x.refuse != nil && at.possible() {
-				return nil, x.refuse
+			if x.lite {
+				if !at.possible() {
+					continue
+				}
+				x.text = t.liteChain(x.text, r.Origin)
 			}
 			w.write(at, limits, counter, x.text)
 		}
@@ -110,12 +124,30 @@ func about(r *ruleset.Rule, f ruleset.Field) bool {
 // writer collects the lines of a rule.
 type writer struct {
 	rule  *ruleset.Rule
+	chain string // where they stand
+	table *table
 	lines []line
 	err   error
 }
 
+func (t *translator) writer(r *ruleset.Rule) *writer {
+	return &writer{rule: r, chain: t.at, table: t.table}
+}
+
 func (w *writer) write(a alternative, limits []string, counter, target string) {
+	o := w.rule.Origin
+	if a.origin.Entry != "" {
+		o = a.origin
+	}
+	behind := finish("", o, cmp.Or(counter, a.counter), target)
 	for _, c := range a.expand() {
+		in, out := c.split()
+		if len(out) > 0 {
+			if err := w.excluding(in, out, limits, behind, target); err != nil {
+				w.err = err
+			}
+			continue
+		}
 		text, possible, err := c.text()
 		if err != nil {
 			w.err = err
@@ -123,17 +155,9 @@ func (w *writer) write(a alternative, limits []string, counter, target string) {
 		if err != nil || !possible {
 			continue
 		}
-		for _, l := range limits {
-			if text != "" {
-				text += " "
-			}
-			text += l
-		}
-		o := w.rule.Origin
-		if a.origin.Entry != "" {
-			o = a.origin
-		}
-		w.lines = append(w.lines, finish(text, o, cmp.Or(counter, a.counter), target))
+		l := behind
+		l.text = joined(text, strings.Join(limits, " "), behind.text)
+		w.lines = append(w.lines, l)
 	}
 }
 
@@ -142,8 +166,7 @@ type target struct {
 	when alternative
 	text string
 	part bool // other targets, or none, may be taken where this is not
-	// refuse is why there is no such target, where a packet can be so.
-	refuse error
+	lite bool // it is to ports of UDP-Lite
 }
 
 // whole says whether there is a target for all that match.
@@ -183,7 +206,7 @@ func (t *translator) targets(r *ruleset.Rule, jumped bool) ([]target, error) {
 	case ruleset.DNAT, ruleset.SNAT, ruleset.SNATToDest, ruleset.Masquerade, ruleset.Redirect:
 		if t.place.mode == dropping {
 			if a.Map != "" && a.Pick.Of == 0 {
-				return t.mapped(a, func(int) (string, error) { return t.leave(jumped), nil })
+				return t.mapped(a, func(group) (string, error) { return t.leave(jumped), nil })
 			}
 			return []target{{text: t.leave(jumped)}}, nil
 		}
@@ -194,7 +217,7 @@ func (t *translator) targets(r *ruleset.Rule, jumped bool) ([]target, error) {
 		if before := t.place.builtin == "PREROUTING" || t.place.builtin == "OUTPUT"; before == sources {
 			return nil, fmt.Errorf("in %s iptables does not translate this way", t.place.builtin)
 		}
-		return t.translation(a)
+		return t.translation(r)
 	case ruleset.Synproxy:
 		return []target{{text: synproxy(a.Syn)}}, nil
 	}
@@ -257,11 +280,11 @@ func (t *translator) verdictMap(a *ruleset.Action, jumped bool) ([]target, error
 	if m == nil || !m.IsVerdictMap() {
 		return nil, fmt.Errorf("there is no verdict map %s", a.Map)
 	}
-	return t.mapped(a, func(i int) (string, error) { return t.verdict(m.Verdicts[i], jumped) })
+	return t.mapped(a, func(g group) (string, error) { return t.verdict(m.Verdicts[g.first], jumped) })
 }
 
 // mapped gives a target for each element of an action's map.
-func (t *translator) mapped(a *ruleset.Action, text func(i int) (string, error)) ([]target, error) {
+func (t *translator) mapped(a *ruleset.Action, text func(g group) (string, error)) ([]target, error) {
 	if a.Pick.Of > 0 {
 		return t.picked(a, text)
 	}
@@ -270,12 +293,18 @@ func (t *translator) mapped(a *ruleset.Action, text func(i int) (string, error))
 		return nil, err
 	}
 	var out []target
-	for i := range m.Len() {
-		keys, err := t.key(m, i, a.Fields)
+	leads := func(i int) []byte {
+		if m.IsVerdictMap() {
+			return append([]byte{byte(m.Verdicts[i].Kind)}, m.Verdicts[i].Chain...)
+		}
+		return m.DataAt(i)
+	}
+	for _, g := range t.groups(m, a.Fields, leads, a.Kind == ruleset.DNAT && (t.kernel.shifts || t.place.mode != plain)) {
+		keys, err := t.key(m, g, a.Fields)
 		if err != nil {
 			return nil, err
 		}
-		x, err := text(i)
+		x, err := text(g)
 		if err != nil {
 			return nil, err
 		}
@@ -292,38 +321,17 @@ func (t *translator) mapped(a *ruleset.Action, text func(i int) (string, error))
 	return out, nil
 }
 
-// seed is what the cluster match hashes addresses with: always the same, so
-// that a change of the rules moves no client.
-const seed = "0x69706d71"
-
-// clusters says whether the cluster match can choose: by the source that a flow
-// first had, one of 32.
-func clusters(p *ruleset.Pick) error {
-	const nodes = 32
-	if p.Of > nodes {
-		return fmt.Errorf("iptables can choose by the client's address among %d, and there are %d", nodes, p.Of)
-	}
-	if len(p.Fields) == 1 {
-		switch p.Fields[0] {
-		case ruleset.IPSaddr, ruleset.CtOrigIPSaddr:
-			return nil
-		case ruleset.IP6Saddr, ruleset.CtOrigIP6Saddr: // net/netfilter/xt_cluster.c
-			return errors.New("to choose by the client's address iptables looks at the first 32 bits of an IPv6 address, which are the same for all clients of a network; say `family: ipv4`")
-		}
-	}
-	return errors.New("iptables can choose by the client's address alone")
-}
-
 // picked chooses an element by a hash of the source, or by turns: the first
 // takes one of n, the second one of the n-1 that are left.
-func (t *translator) picked(a *ruleset.Action, text func(i int) (string, error)) ([]target, error) {
+func (t *translator) picked(a *ruleset.Action, text func(g group) (string, error)) ([]target, error) {
 	m := t.sets[a.Map]
 	if m == nil || len(m.Key) != 1 || m.Key[0] != ruleset.Number {
 		return nil, fmt.Errorf("there is no map %s of numbers", a.Map)
 	}
-	hashed := len(a.Pick.Fields) > 0
-	if hashed {
-		if err := clusters(&a.Pick); err != nil {
+	var hash func(i int) string
+	if len(a.Pick.Fields) > 0 {
+		var err error
+		if hash, err = t.hashed(&a.Pick); err != nil {
 			return nil, err
 		}
 	}
@@ -332,11 +340,11 @@ func (t *translator) picked(a *ruleset.Action, text func(i int) (string, error))
 	}
 	var out []target
 	for i := range int(a.Pick.Of) {
-		x, err := text(i)
+		x, err := text(group{first: i, size: 1})
 		if err != nil {
 			return nil, err
 		}
-		if !hashed && m.IsVerdictMap() && m.Verdicts[i].Kind == ruleset.Jump {
+		if hash == nil && m.IsVerdictMap() && m.Verdicts[i].Kind == ruleset.Jump {
 			return nil, errors.New("iptables cannot come back from a chain that was chosen by turns")
 		}
 		k := alternative{}
@@ -350,8 +358,8 @@ func (t *translator) picked(a *ruleset.Action, text func(i int) (string, error))
 			}
 			k.counter = elementCounter(m.Name, entry)
 		}
-		if hashed {
-			k.condition = condition{{slot: match, text: fmt.Sprintf("-m cluster --cluster-local-nodemask 0x%08x --cluster-total-nodes %d --cluster-hash-seed %s", 1<<i, a.Pick.Of, seed)}}
+		if hash != nil {
+			k.condition = condition{{slot: match, text: hash(i)}}
 		} else if left := int(a.Pick.Of) - i; left > 1 {
 			k.condition = condition{{slot: match, text: fmt.Sprintf("-m statistic --mode nth --every %d --packet 0", left)}}
 		}

@@ -23,7 +23,7 @@ func (t *translator) skips() {
 					continue
 				}
 				for _, c := range t.rules.Chains {
-					if c.Hook != nil && (chainName(c.Name, plain) == name || chainName(c.Name, dropping) == name) {
+					if c.Hook != nil && (chainName(c.Name, plain) == name || chainName(c.Name, dropping) == name || chainName(c.Name, tracked) == name) {
 						o, _ := t.placed(c, map[string]bool{})
 						t.refuse("chain "+c.Name, o, fmt.Errorf("%w, and %s accepts before it", errSkips, h.chains[i-1]))
 					}

@@ -79,7 +79,7 @@ func (t *translator) alone(r *ruleset.Rule, lines int) error {
 		}
 		// Tables that a rule stands in twice see the same packets twice.
 		if t.counts[name] += lines; t.counts[name] > 1 {
-			return errors.New("iptables keeps a limit for each rule and family, and this one would be kept by several; give the entry one `family`, and one protocol")
+			return errors.New("iptables counts IPv4 and IPv6 apart, and this limit is of both together; make it two entries, one with `family: ipv4` and one with `family: ipv6`")
 		}
 	}
 	return nil
@@ -95,7 +95,7 @@ func (t *translator) limit(s *ruleset.Statement, r *ruleset.Rule, logs bool) (st
 		text := fmt.Sprintf("-m connlimit --connlimit-above %d --connlimit-mask ", s.Count)
 		if len(s.Fields) == 1 {
 			switch s.Fields[0] {
-			case ruleset.CtDirection:
+			case ruleset.CtDirection, ruleset.L4Proto: // one key for all that come by
 				return text + "0 --connlimit-saddr", nil
 			case ruleset.IPSaddr, ruleset.CtOrigIPSaddr:
 				return text + "32 --connlimit-saddr", nil
@@ -109,7 +109,11 @@ func (t *translator) limit(s *ruleset.Statement, r *ruleset.Rule, logs bool) (st
 		}
 		return "", errors.New("iptables counts connections by address, or all")
 	}
-	rate, err := rateText(s.Rate)
+	scale := uint64(hashlimitScale)
+	if logs {
+		scale = limitScale
+	}
+	rate, err := rateText(s.Rate, scale)
 	if err != nil {
 		return "", err
 	}
@@ -156,12 +160,23 @@ func (t *translator) limit(s *ruleset.Statement, r *ruleset.Rule, logs bool) (st
 	return text, nil
 }
 
+// The parts of a second in which the kernel keeps the time for one packet: of
+// the limit match (XT_LIMIT_SCALE), and of hashlimit (XT_HASHLIMIT_SCALE_v2).
+const (
+	limitScale     = 10000
+	hashlimitScale = 1000000
+)
+
 // rateText writes a rate as iptables prints what the kernel keeps of it.
-func rateText(r ruleset.Rate) (string, error) {
-	const scale, day = 10000, 24 * 3600 // XT_LIMIT_SCALE
+func rateText(r ruleset.Rate, scale uint64) (string, error) {
+	const day = 24 * 3600
 	period := r.Seconds * scale / r.Packets
-	if period == 0 || r.Seconds > day || r.Packets > scale {
-		return "", errors.New("iptables keeps rates of one a day to 10000 a second")
+	if r.Seconds > day || period == 0 {
+		return "", fmt.Errorf("iptables keeps rates of one a day to %d a second", scale)
+	}
+	// One packet in a hundred more is let pass, and no more than that.
+	if closely := uint64(100); scale == hashlimitScale && period < closely && r.Seconds*scale%r.Packets != 0 {
+		return "", fmt.Errorf("of rates above %d a second iptables keeps those that divide %d; write one of these, as 20000/second", scale/closely, scale)
 	}
 	// The kernel's credits are for a day, and more of them overflow (MAX_CPJ).
 	if r.Seconds*uint64(r.Burst) > day*r.Packets {
@@ -205,10 +220,8 @@ func (t *translator) statement(s *ruleset.Statement) (string, error) {
 			return "", errors.New("iptables passes conntrack by in raw alone")
 		}
 		return "-j CT --notrack", nil
-	case ruleset.SetHelper:
-		return "", errHelper
-	case ruleset.SetTimeout:
-		return "", errTimeout
+	case ruleset.SetHelper, ruleset.SetTimeout:
+		return "", errAssign
 	case ruleset.Offload:
 		return "", errors.New("iptables cannot offload flows; leave `offload` out")
 	}

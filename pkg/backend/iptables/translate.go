@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
@@ -16,6 +17,7 @@ import (
 type line struct {
 	text   string
 	origin ruleset.Origin
+	rest   string // the chain in which what is behind it stands; "": this one
 }
 
 // chain is a chain of ours.
@@ -58,11 +60,21 @@ type translator struct {
 	names   map[string]string // of chains, to what they were made from
 	counts  map[string]int    // lines that keep what a dynamic set keeps
 	objects map[string]bool
+	// timeouts are the timeout objects that lines refer to, by name.
+	timeouts map[string]plan.Object
 
+	kernel    kernel
+	addresses map[string]*addressSet // sets of the kernel by name
+	grouped   map[string][]group
+
+	// towards are the interfaces of the way that a rule asks for, where it stands
+	// for several.
+	towards []string
 	// Where the chain that is being translated is.
 	family ruleset.Family
 	place  place
 	table  *table
+	at     string // the chain
 }
 
 // refusal is an entry and why it was refused, so that it is told once.
@@ -81,12 +93,29 @@ type reached struct {
 
 var errNoChain = errors.New("there is no such chain")
 
-// translate gives the tables that have something of the ruleset, and what
-// iptables cannot do of it.
-func translate(rs *ruleset.Ruleset) ([]*table, []*backend.Refused) {
+// translated is what a ruleset is in iptables, and what iptables cannot do of it.
+type translated struct {
+	tables   []*table // that have something of it
+	sets     map[string]*addressSet
+	timeouts []plan.Object // that the tables refer to
+	refused  []*backend.Refused
+}
+
+// kernel is what a kernel can do, and not all can.
+type kernel struct {
+	sets   bool // sets of prefixes of both families
+	shifts bool // ranges of ports to others, each to the one in its place (Linux 4.18)
+}
+
+// newest is a kernel that can do all.
+func newest() kernel { return kernel{true, true} }
+
+// translate translates a ruleset, for a kernel.
+func translate(rs *ruleset.Ruleset, k kernel) *translated {
 	t := &translator{
 		rules: rs, chains: map[string]*ruleset.Chain{}, sets: map[string]*ruleset.Set{}, known: map[refusal]bool{},
-		done: map[reached]bool{}, names: map[string]string{}, counts: map[string]int{}, objects: map[string]bool{},
+		done: map[reached]bool{}, names: map[string]string{}, counts: map[string]int{}, objects: map[string]bool{}, timeouts: map[string]plan.Object{},
+		kernel: k, addresses: map[string]*addressSet{}, grouped: map[string][]group{},
 	}
 	for _, c := range rs.Chains {
 		t.chains[c.Name] = c
@@ -112,14 +141,17 @@ func translate(rs *ruleset.Ruleset) ([]*table, []*backend.Refused) {
 	for _, f := range families() {
 		t.family = f
 		for _, c := range bases {
-			p, err := placeOf(c.Hook)
+			places, err := t.placesOf(c)
 			if err != nil {
 				o, _ := t.placed(c, map[string]bool{})
 				t.refuse("chain "+c.Name, o, err)
 				continue
 			}
-			t.base(c, p)
+			for _, p := range places {
+				t.base(c, p)
+			}
 		}
+		t.tracks(bases)
 		// The copies that drop come right before nat, behind all else.
 		for _, c := range bases {
 			if c.Hook.Type == ruleset.TypeNAT && c.Hook.Point != ruleset.Forward && t.drops(c.Name, map[string]bool{}) {
@@ -136,7 +168,12 @@ func translate(rs *ruleset.Ruleset) ([]*table, []*backend.Refused) {
 		slices.SortFunc(tab.chains, func(a, b *chain) int { return cmp.Compare(a.name, b.name) })
 		slices.SortFunc(tab.hooks, func(a, b hooked) int { return cmp.Compare(a.builtin, b.builtin) })
 	}
-	return t.tables, t.refused
+	t.forgetUnused()
+	out := &translated{tables: t.tables, sets: t.addresses, refused: t.refused}
+	for _, name := range slices.Sorted(maps.Keys(t.timeouts)) {
+		out.timeouts = append(out.timeouts, t.timeouts[name])
+	}
+	return out
 }
 
 // placed finds the entry for which a chain is there, where that has no place
@@ -207,7 +244,7 @@ func (t *translator) base(c *ruleset.Chain, p place) {
 	h.chains = append(h.chains, chainName(c.Name, p.mode))
 	for _, name := range slices.Sorted(maps.Keys(jumped)) {
 		at := reached{t.family, p.table, p.mode, name}
-		if t.done[at] {
+		if t.done[at] || p.mode == tracked && !t.assigning(name, map[string]bool{}) {
 			continue
 		}
 		t.done[at] = true
@@ -333,14 +370,20 @@ func (t *translator) chain(c *ruleset.Chain, jumped bool) {
 		return
 	}
 	t.names[key] = made
+	t.at = out.name
 	t.table.chains = append(t.table.chains, out)
 	if c.Hook != nil {
 		own := ruleset.Origin{Entry: "ipmasq"}
-		for _, text := range t.preface() {
+		for _, text := range t.preface(c.Hook) {
 			out.lines = append(out.lines, finish(text, own, "", "-j RETURN"))
 		}
 	}
-	for i, r := range c.Rules {
+	if t.place.mode == tracked {
+		t.track(c, out, jumped)
+		return
+	}
+	for i := 0; i < len(c.Rules); i++ {
+		r := c.Rules[i]
 		last := c.Hook != nil && i == len(c.Rules)-1
 		if last && r.Action.Kind == ruleset.Accept && len(r.Matches)+len(r.Do) == 0 && r.Counter == "" {
 			// What is left is for others to judge.
@@ -350,7 +393,17 @@ func (t *translator) chain(c *ruleset.Chain, jumped bool) {
 		if !t.possible(r) {
 			continue
 		}
-		lines, err := t.rule(r, jumped)
+		var lines []line
+		var err error
+		if patterns, n := sameWays(c.Rules[i:]); n > 0 {
+			lines, err = t.returns(r, patterns)
+			i += n - 1
+		} else {
+			t.towards = t.likeWays(c.Rules[i:])
+			lines, err = t.rule(r, jumped)
+			i += max(len(t.towards), 1) - 1
+			t.towards = nil
+		}
 		if err != nil {
 			o, ok := t.placedRule(r, map[string]bool{c.Name: true})
 			if !ok {
@@ -359,31 +412,53 @@ func (t *translator) chain(c *ruleset.Chain, jumped bool) {
 			t.refuse("a rule of chain "+c.Name, o, err)
 			continue
 		}
-		out.lines = append(out.lines, lines...)
+		for _, l := range lines {
+			out.lines = append(out.lines, l)
+			if l.rest == "" {
+				continue
+			}
+			out.lines = append(out.lines, finish("", l.origin, "", "-g "+l.rest))
+			out = &chain{name: l.rest, origin: c.Origin}
+			t.table.chains = append(t.table.chains, out)
+		}
 	}
 }
 
 // preface are the packets that a base chain leaves alone where it is not where
 // the ruleset has it.
-func (t *translator) preface() []string {
+func (t *translator) preface(h *ruleset.Hook) []string {
 	switch t.place.mode {
 	case early: // what nat is still to see
 		return []string{"-m conntrack --ctstate NEW,RELATED -m conntrack ! --ctstatus CONFIRMED"}
-	case dropping: // all but that
-		return []string{"-m conntrack --ctstate INVALID,ESTABLISHED,UNTRACKED", "-m conntrack --ctstatus CONFIRMED"}
+	case later:
+		return []string{"-m conntrack --ctstate NEW -m conntrack ! --ctstatus CONFIRMED", "-m conntrack --ctstate DNAT"}
+	case routed:
+		return []string{"-m conntrack ! --ctstate DNAT"}
+	case tracked: // what reaches a host of ours is not translated on its way out
+		if h.Point == ruleset.Postrouting {
+			return []string{"-m addrtype --dst-type LOCAL"}
+		}
+	case dropping: // all but that; what a helper expects is translated already
+		return []string{"-m conntrack --ctstate INVALID,ESTABLISHED,UNTRACKED", "-m conntrack --ctstatus EXPECTED,CONFIRMED"}
 	}
 	return nil
 }
 
 // finish puts a line together.
 func finish(condition string, o ruleset.Origin, counter, target string) line {
-	var parts []string
-	for _, p := range []string{condition, comment(o.Entry, counter), target} {
-		if p != "" {
-			parts = append(parts, p)
+	return line{text: joined(condition, comment(o.Entry, counter), target), origin: o}
+}
+
+// joined puts what there is of a line behind each other.
+func joined(parts ...string) string {
+	text := ""
+	for _, p := range parts {
+		if text != "" && p != "" {
+			text += " "
 		}
+		text += p
 	}
-	return line{strings.Join(parts, " "), o}
+	return text
 }
 
 // elementCounter is the counter of an element, which the ruleset has in the

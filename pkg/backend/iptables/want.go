@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,24 +12,28 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
-// Want translates a ruleset. The error joins a [*backend.Refused] for each
-// thing that iptables cannot do.
-func (*Backend) Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) { return Want(rs) }
+// Want translates a ruleset. What iptables cannot do of it is a
+// [backend.Inexpressible].
+func (b *Backend) Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
+	s, err := want(rs, b.kernel)
+	if err == nil {
+		b.leadFromUsers(s, rs.Docker)
+	}
+	return s, err
+}
 
-// Want is what a ruleset is in iptables.
-func Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
+// Want is what a ruleset is in iptables, with a kernel that has sets.
+func Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) { return want(rs, newest()) }
+
+func want(rs *ruleset.Ruleset, k kernel) (*plan.Snapshot, error) {
 	if err := backend.Check(rs); err != nil {
 		return nil, err
 	}
-	tables, refused := translate(rs)
-	if len(refused) > 0 {
-		errs := make([]error, len(refused))
-		for i, r := range refused {
-			errs[i] = r
-		}
-		return nil, errors.Join(errs...)
+	made := translate(rs, k)
+	if len(made.refused) > 0 {
+		return nil, backend.Inexpressible(made.refused)
 	}
-	s := snapshot(tables)
+	s := snapshot(made)
 	counters := map[string]ruleset.Origin{}
 	for _, c := range rs.Counters {
 		counters[c.Name] = c.Origin
@@ -45,10 +48,10 @@ func Want(rs *ruleset.Ruleset) (*plan.Snapshot, error) {
 
 // snapshot reduces tables to chains. A built-in chain has the jumps to ours,
 // with their places among all its rules.
-func snapshot(tables []*table) *plan.Snapshot {
-	s := &plan.Snapshot{}
+func snapshot(made *translated) *plan.Snapshot {
+	s := &plan.Snapshot{Sets: setsOf(made.sets), Objects: made.timeouts}
 	b := counterNames{}
-	for _, t := range tables {
+	for _, t := range made.tables {
 		for _, h := range t.hooks {
 			c := plan.Chain{Name: chainKey(t.family, t.name, h.builtin), Origin: ruleset.Origin{Entry: "ipmasq"}}
 			for i, to := range h.chains {
@@ -60,8 +63,21 @@ func snapshot(tables []*table) *plan.Snapshot {
 			c := plan.Chain{Name: chainKey(t.family, t.name, x.name), Origin: x.origin}
 			for _, l := range x.lines {
 				c.Rules = append(c.Rules, plan.Rule{Body: []byte(l.text), Origin: l.origin})
-				b.note(l.text, l.origin, plan.Count{})
+				_, name := uncomment(commentOf(l.text))
+				b.note(name, l.origin, plan.Count{})
 			}
+			s.Chains = append(s.Chains, c)
+		}
+	}
+	for _, f := range families() {
+		c := plan.Chain{Name: timeoutsOf(f), Origin: ruleset.Origin{Entry: "timeouts"}}
+		for i := range made.timeouts {
+			if k, _ := timeoutKindOf(made.timeouts[i].Name); k.family == f {
+				note := timeoutNote(&made.timeouts[i])
+				c.Rules = append(c.Rules, plan.Rule{Body: []byte(note.text), Origin: note.origin})
+			}
+		}
+		if len(c.Rules) > 0 {
 			s.Chains = append(s.Chains, c)
 		}
 	}
@@ -98,8 +114,7 @@ func keyOf(key string) (f ruleset.Family, table, chain string) {
 // counterNames collects what lines count for.
 type counterNames map[string]*plan.Counter
 
-func (b counterNames) note(text string, o ruleset.Origin, n plan.Count) {
-	_, name := uncomment(commentOf(text))
+func (b counterNames) note(name string, o ruleset.Origin, n plan.Count) {
 	if name == "" {
 		return
 	}
@@ -121,7 +136,7 @@ func (b counterNames) counters() []plan.Counter {
 }
 
 // Text prints what a ruleset is in one family, as a file for iptables-restore
-// or ip6tables-restore with --noflush.
+// or ip6tables-restore with --noflush. What TextSets prints goes before it.
 func Text(w io.Writer, rs *ruleset.Ruleset, f ruleset.Family) error {
 	want, err := Want(rs)
 	if err != nil {
@@ -134,12 +149,24 @@ func Text(w io.Writer, rs *ruleset.Ruleset, f ruleset.Family) error {
 	if _, err := fmt.Fprintf(w, "# %s --noflush --wait\n", program); err != nil {
 		return err
 	}
+	if len(want.Sets) > 0 {
+		if _, err := fmt.Fprintln(w, "# the sets go first: ipmasq render --format ipset | ipset restore"); err != nil {
+			return err
+		}
+	}
+	for i := range want.Objects {
+		if k, _ := timeoutKindOf(want.Objects[i].Name); k.family == f {
+			if _, err := fmt.Fprintf(w, "# before: %s\n", nfct(&want.Objects[i])); err != nil {
+				return err
+			}
+		}
+	}
 	held := &held{snapshot: &plan.Snapshot{}}
 	for _, file := range files(plan.Diff(held.snapshot, want), held) {
 		if file.family != f {
 			continue
 		}
-		if _, err := io.WriteString(w, file.text(false)); err != nil {
+		if _, err := w.Write(file.write(nil, false)); err != nil {
 			return err
 		}
 	}

@@ -88,7 +88,7 @@ func (b *Backend) Commit(ctx context.Context, changes *plan.Changes, dryRun bool
 		return backend.ErrStale // it was not read from a kernel
 	}
 	if !dryRun {
-		loadModules(ctx, natModules(changes))
+		backend.LoadModules(ctx, backend.NATModules(newHelpers(changes)))
 	}
 	return b.over(func(c *nfnetlink.Conn) error {
 		t := newTransaction(changes, b.ownership())

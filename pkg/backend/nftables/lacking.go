@@ -19,6 +19,10 @@ import (
 // itself only says that there is no such thing, as it does of a name that a
 // rule refers to and nothing has.
 func (s *subject) lacking(message []byte, refused *nfnetlink.Error) error {
+	if refused.Errno == unix.EOPNOTSUPP && len(s.cards) > 0 {
+		return fmt.Errorf("`hardware` needs network cards and drivers that take flows, and not each of %s does; take it out: %w",
+			strings.Join(s.cards, ", "), refused)
+	}
 	if refused.Errno != unix.ENOENT || len(message) < unix.NLMSG_HDRLEN {
 		return refused
 	}

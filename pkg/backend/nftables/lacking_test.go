@@ -63,3 +63,17 @@ func TestLacking(t *testing.T) {
 		t.Errorf("an offset behind the end: %v", err)
 	}
 }
+
+// Where a card takes no flows, the kernel says so of the whole flowtable.
+func TestLackingCards(t *testing.T) {
+	t.Parallel()
+	attributes := flowtableAttributes(0, flowtableHardware, []string{"eth0", "eth1"})
+	s := &subject{cards: cards([]byte(attributes))}
+	err := s.lacking(nil, &nfnetlink.Error{Errno: unix.EOPNOTSUPP})
+	if !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), "not each of eth0, eth1 does") {
+		t.Error(err)
+	}
+	if got := cards([]byte(flowtableAttributes(0, 0, []string{"eth0"}))); got != nil {
+		t.Errorf("without `hardware` %v are asked", got)
+	}
+}

@@ -91,7 +91,7 @@ func (t *transaction) object(o *plan.Object, makes bool) {
 	}
 	s := t.begin(o.String(), o.Origin, msg, flags)
 	if o.Kind == plan.CtHelper && makes {
-		s.needs = "the kernel's helper " + helperOf(o) + " (module " + helperModule(helperOf(o)) + ")"
+		s.needs = "the kernel's helper " + helperOf(o) + " (module " + backend.HelperModule(helperOf(o)) + ")"
 	}
 	t.batch.String(unix.NFTA_OBJ_TABLE, Table)
 	t.batch.String(unix.NFTA_OBJ_NAME, o.Name)
@@ -124,7 +124,7 @@ func (t *transaction) flowtable(o *plan.Object, makes bool) {
 	}
 	s := t.begin(o.String(), o.Origin, msg, flags)
 	if makes {
-		s.needs = needsFlowtables
+		s.needs, s.cards = needsFlowtables, cards([]byte(o.Attributes))
 	}
 	t.batch.String(nftaFlowtableTable, Table)
 	t.batch.String(nftaFlowtableName, o.Name)
@@ -208,9 +208,15 @@ func (r *reader) flowtables() error {
 	})
 }
 
+// cards are the devices of a flowtable that are to take its flows themselves.
+func cards(attributes []byte) []string {
+	if _, flags, devices := flowtableValues(attributes); flags&flowtableHardware != 0 {
+		return devices
+	}
+	return nil
+}
+
 func parseFlowtable(p []byte) (table string, o plan.Object) {
-	var priority, flags uint32
-	var devices []string
 	o.Kind = plan.Flowtable
 	for a := nfnetlink.Attributes(p); a.Next(); {
 		switch a.Type() {
@@ -218,6 +224,17 @@ func parseFlowtable(p []byte) (table string, o plan.Object) {
 			table = a.String()
 		case nftaFlowtableName:
 			o.Name = a.String()
+		}
+	}
+	priority, flags, devices := flowtableValues(p)
+	slices.Sort(devices)
+	o.Attributes = flowtableAttributes(priority, flags, devices)
+	return table, o
+}
+
+func flowtableValues(p []byte) (priority, flags uint32, devices []string) {
+	for a := nfnetlink.Attributes(p); a.Next(); {
+		switch a.Type() {
 		case nftaFlowtableFlags:
 			flags = a.Uint32()
 		case nftaFlowtableHook:
@@ -233,7 +250,5 @@ func parseFlowtable(p []byte) (table string, o plan.Object) {
 			}
 		}
 	}
-	slices.Sort(devices)
-	o.Attributes = flowtableAttributes(priority, flags, devices)
-	return table, o
+	return priority, flags, devices
 }

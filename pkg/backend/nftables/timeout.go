@@ -6,36 +6,13 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/nfnetlink"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
-// timeoutState is a state of a transport protocol.
-type timeoutState struct {
-	name      string
-	attribute uint16
-	seconds   uint32 // what the kernel has where nobody says otherwise
-}
-
-// timeoutStates gives the states of a protocol (enum ctattr_timeout_* in
-// uapi/linux/netfilter/nfnetlink_cttimeout.h), nil where there are none of it.
-func timeoutStates(protocol uint8) []timeoutState {
-	switch protocol {
-	case 6:
-		return []timeoutState{
-			{"syn_sent", 1, 120}, {"syn_recv", 2, 60}, {"established", 3, 432000}, {"fin_wait", 4, 120}, {"close_wait", 5, 60},
-			{"last_ack", 6, 30}, {"time_wait", 7, 120}, {"close", 8, 10}, {"syn_sent2", 9, 120}, {"retrans", 10, 300}, {"unack", 11, 300},
-		}
-	case 17, 136:
-		return []timeoutState{{"unreplied", 1, 30}, {"replied", 2, 120}}
-	case 1, 58:
-		return []timeoutState{{"timeout", 1, 30}}
-	}
-	return nil
-}
-
 func wantTimeout(x *ruleset.Timeout) (string, error) {
-	states := timeoutStates(x.Protocol)
+	states := backend.TimeoutStates(x.Protocol)
 	if states == nil {
 		return "", fmt.Errorf("no timeouts of protocol %d can be told", x.Protocol)
 	}
@@ -43,8 +20,8 @@ func wantTimeout(x *ruleset.Timeout) (string, error) {
 	for _, p := range x.Policy {
 		attribute := uint16(0)
 		for _, s := range states {
-			if s.name == p.State {
-				attribute = s.attribute
+			if s.Name == p.State {
+				attribute = s.Attribute
 			}
 		}
 		if attribute == 0 {
@@ -61,9 +38,9 @@ func timeoutAttributes(protocol uint8, family uint16, values map[uint16]uint32) 
 	e.Uint8(nftaCtTimeoutL4proto, protocol)
 	e.Uint16(nftaCtTimeoutL3proto, family)
 	n := e.Open(nftaCtTimeoutData)
-	for _, s := range timeoutStates(protocol) {
-		if v, named := values[s.attribute]; named {
-			e.Uint32(s.attribute, v)
+	for _, s := range backend.TimeoutStates(protocol) {
+		if v, named := values[s.Attribute]; named {
+			e.Uint32(s.Attribute, v)
 		}
 	}
 	e.Close(n)
@@ -83,9 +60,9 @@ func parseTimeout(data, udata []byte) string {
 			named, ours = binary.BigEndian.Uint16(value), true
 		}
 	})
-	for _, s := range timeoutStates(protocol) {
-		if ours && named>>s.attribute&1 == 0 || !ours && values[s.attribute] == s.seconds {
-			delete(values, s.attribute)
+	for _, s := range backend.TimeoutStates(protocol) {
+		if ours && named>>s.Attribute&1 == 0 || !ours && values[s.Attribute] == s.Seconds {
+			delete(values, s.Attribute)
 		}
 	}
 	return timeoutAttributes(protocol, family, values)

@@ -34,7 +34,8 @@ type transaction struct {
 type subject struct {
 	object   string
 	origin   ruleset.Origin
-	needs    string // what the kernel lacks where it finds no such thing
+	needs    string   // what the kernel lacks where it finds no such thing
+	cards    []string // devices that the kernel asks whether they take flows
 	side     *plan.Snapshot
 	set      *plan.Set
 	elements []uint32 // nil: from first on, all
