@@ -164,5 +164,8 @@ func (p *program) planned(c *cli.Context, do func(*engine.Engine, context.Contex
 	for _, w := range pl.Warnings {
 		p.warnf("%s", w)
 	}
+	for _, h := range pl.Hints {
+		p.hintf("%s", h)
+	}
 	return pl, saved, nil
 }

@@ -32,6 +32,9 @@ func (p *program) check(c *cli.Context) error {
 	if err == nil {
 		var r *compile.Result
 		if r, err = p.compile(pol, compile.Facts{}); err == nil {
+			err = refusedBy(pol, r)
+		}
+		if err == nil {
 			d.Valid = true
 			d.Warnings = mistakesJSON(r.Warnings)
 			for _, z := range (compile.Facts{}).Unresolved(pol) {

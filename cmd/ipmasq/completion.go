@@ -62,6 +62,8 @@ func valueWords(c *cli.Command, flag string) string {
 		return "table json yaml prometheus"
 	case "explain --state":
 		return strings.Join(simulate.States(), " ")
+	case "render --format":
+		return "nft iptables ip6tables ipset json"
 	case "import --format":
 		return "auto iptables ip6tables nft"
 	case "connections list --output":

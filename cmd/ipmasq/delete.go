@@ -53,6 +53,9 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 		}
 		fmt.Fprintf(w, "%s %s: %s\n", removed, rulesIn(d.Backend), strings.Join(parts, ", "))
 	}
+	for _, l := range d.Left {
+		fmt.Fprintf(w, "%s %s\n", removed, rulesIn(l.Backend))
+	}
 	for _, s := range d.Restored {
 		if s.Writes() {
 			fmt.Fprintf(w, "%s sysctl %s: %s -> %s\n", restored, s.Name, s.After, s.Before)
@@ -62,6 +65,9 @@ func printDeletion(w io.Writer, d *engine.Deletion, dryRun bool) {
 		fmt.Fprintf(w, "%s sysctl %s, which somebody else has set since\n", left, s.Name)
 	}
 	for _, line := range d.Routing.Lines() {
+		fmt.Fprintf(w, "%s %s\n", removed, line)
+	}
+	for _, line := range d.Docker.Removed() {
 		fmt.Fprintf(w, "%s %s\n", removed, line)
 	}
 	if d.Flows > 0 {
@@ -90,6 +96,8 @@ func objectsOf(c *plan.Changes, kind plan.ObjectKind) (n int) {
 
 type deletionDocument struct {
 	FormatVersion int               `json:"format_version"`
+	Backend       string            `json:"backend"`
+	Leaves        []string          `json:"leaves"` // other backends that all is removed from
 	Chains        int               `json:"chains"`
 	Sets          int               `json:"sets"`
 	Counters      int               `json:"counters"`
@@ -100,6 +108,7 @@ type deletionDocument struct {
 	Kept          []sysctlDocument  `json:"kept"`
 	FlowsCut      int               `json:"flows_cut"`
 	Routing       []routingDocument `json:"routing"`
+	Docker        []dockerDocument  `json:"docker"`
 	StillForwards bool              `json:"still_forwards"`
 }
 
@@ -111,8 +120,8 @@ func deletionJSON(d *engine.Deletion) deletionDocument {
 		restored[i].Before, restored[i].After = restored[i].After, restored[i].Before
 	}
 	return deletionDocument{
-		formatVersion, len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
+		formatVersion, d.Backend, leftNames(d.Left), len(d.Rules.Chains), len(d.Rules.Sets), len(d.Rules.Counters),
 		objectsOf(d.Rules, plan.CtHelper), objectsOf(d.Rules, plan.CtTimeout), objectsOf(d.Rules, plan.Flowtable),
-		restored, sysctlsJSON(d.Kept), d.Flows, routingJSON(engine.Routing{Remove: d.Routing}), d.StillForwards,
+		restored, sysctlsJSON(d.Kept), d.Flows, routingJSON(engine.Routing{Remove: d.Routing}), dockerJSON(d.Docker), d.StillForwards,
 	}
 }

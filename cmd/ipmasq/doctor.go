@@ -119,6 +119,8 @@ func reservation(h *doctor.Host) string {
 		return " with what could be looked at"
 	case h.Given:
 		return ", and " + strings.Join(h.Files, ", ") + " would work here"
+	case h.Status != nil && h.Status.InForce && h.Status.Backend != "nftables":
+		return " with the rules in " + h.Status.Backend
 	}
 	return ""
 }

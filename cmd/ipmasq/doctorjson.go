@@ -7,6 +7,7 @@ type doctorDocument struct {
 	Wrong         bool              `json:"wrong"`
 	Files         []string          `json:"files"`
 	Applied       bool              `json:"applied"`
+	Backend       string            `json:"backend,omitempty"` // that holds the rules
 	Findings      []findingDocument `json:"findings"`
 	Looked        []string          `json:"looked_at"`
 	Unread        []unreadDocument  `json:"unread"`
@@ -30,6 +31,9 @@ func doctorJSON(h *doctor.Host, findings []doctor.Finding) doctorDocument {
 	d := doctorDocument{
 		FormatVersion: formatVersion, Wrong: doctor.Wrong(findings), Files: append([]string{}, h.Files...),
 		Applied: h.Policy != nil && !h.Given, Findings: []findingDocument{}, Looked: append([]string{}, h.Looked...), Unread: []unreadDocument{},
+	}
+	if h.Status != nil && h.Status.InForce {
+		d.Backend = h.Status.Backend
 	}
 	for _, f := range findings {
 		d.Findings = append(d.Findings, findingDocument{f.ID, f.Severity.String(), f.Title, append([]string{}, f.Evidence...), append([]string{}, f.Mend...)})

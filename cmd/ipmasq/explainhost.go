@@ -22,6 +22,7 @@ type gateway struct {
 	simulated *simulate.Gateway
 	rules     *ruleset.Ruleset
 	files     []string
+	backend   string // that the policy names
 	// foreign says, as a hint, that the policy is not for this host.
 	foreign string
 }
@@ -64,7 +65,7 @@ func (p *program) gateway(c *cli.Context) (*gateway, error) {
 }
 
 func newGateway(r *compile.Result, resolved *policy.Policy, routes *link.Routes) *gateway {
-	g := &gateway{simulated: simulate.New(r.Ruleset, resolved, routes.Facts, routes), rules: r.Ruleset}
+	g := &gateway{simulated: simulate.New(r.Ruleset, resolved, routes.Facts, routes), rules: r.Ruleset, backend: resolved.Gateway.Backend}
 	for _, s := range resolved.Sources {
 		g.files = append(g.files, s.Name)
 	}

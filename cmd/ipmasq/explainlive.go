@@ -92,6 +92,9 @@ const settled = 500 * time.Millisecond
 // traceLive has the kernel trace packets, and gives each walk to show, until
 // there were enough or the time is over.
 func (p *program) traceLive(c *cli.Context, g *gateway, asked simulate.Packet, out *simulate.Outcome, wait time.Duration, show func(*liveWalk)) error {
+	if g.backend == "iptables" {
+		return errors.New("explain --live: what the kernel does is told by nftables, and the rules of this policy are those of iptables")
+	}
 	ns, err := openNetNS(c)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
@@ -16,32 +17,66 @@ import (
 
 // newEngine wires an engine to the kernel. Hint tells why it waits.
 func newEngine(ns *link.NetNS, dir *state.Dir, hint func(string, ...any)) (*engine.Engine, error) {
-	e := &engine.Engine{Backend: nftables.New(ns.Do), State: dir, NetNS: ns}
-	e.Backends = func(name string) (backend.Backend, error) {
-		switch name {
-		case "nftables":
-			return nftables.New(ns.Do), nil
-		case "iptables":
-			b, err := iptables.New(ns.Do, "")
-			if err != nil {
-				return nil, err
-			}
-			b.Waiting = func(why string) { hint("waiting: %s", why) }
-			return b, nil
-		}
-		return nil, fmt.Errorf("there is no backend %s", name)
-	}
-	return e, nil
+	users := iptables.NewUserChains(ns.Do)
+	users.Waiting = func(why string) { hint("waiting: %s", why) }
+	nft := nftables.New(ns.Do)
+	all := &backends{enter: ns.Do, hint: hint, known: map[string]backend.Backend{nft.Name(): nft}}
+	return &engine.Engine{Backend: nft, Backends: all.named, UserChains: users, State: dir, NetNS: ns}, nil
 }
 
-// holdKernel has a daemon keep its way to the kernel, and listen to others.
+// backends are those of a namespace. There is one of each, for they remember what
+// they have seen.
+type backends struct {
+	enter func(func() error) error
+	hint  func(string, ...any)
+
+	mu    sync.Mutex
+	known map[string]backend.Backend
+}
+
+// named gives a backend by its name; "iptables" is the variant that the host has
+// chosen, now.
+func (all *backends) named(name string) (backend.Backend, error) {
+	if name == "iptables" {
+		var err error
+		if name, err = iptables.Choice(); err != nil {
+			return nil, err
+		}
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if b := all.known[name]; b != nil {
+		return b, nil
+	}
+	switch name {
+	case "iptables-nft", "iptables-legacy":
+	default:
+		return nil, fmt.Errorf("there is no backend %s", name)
+	}
+	b, err := iptables.New(all.enter, name)
+	if err != nil {
+		return nil, err
+	}
+	b.Waiting = func(why string) { all.hint("waiting: %s", why) }
+	all.known[name] = b
+	return b, nil
+}
+
+// holdKernel has a daemon keep its way to nftables, and listen to others. Where
+// there is no nftables, or other rules are in force, it looks for itself.
 func holdKernel(ctx context.Context, e *engine.Engine, d *daemon.Daemon, own bool) (release func(), err error) {
 	b, ok := e.Backend.(*nftables.Backend)
 	if !ok {
 		return nil, fmt.Errorf("hold the rules of %s: %w", e.Backend.Name(), backend.ErrNotSupported)
 	}
-	e.Backends = nil // the daemon holds this one
-	if err := b.Keep(); err != nil {
+	err = b.Keep()
+	if err == nil {
+		_, err = b.Probe(ctx)
+	}
+	if errors.Is(err, backend.ErrNotSupported) {
+		return func() { _ = b.Close() }, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	if own {

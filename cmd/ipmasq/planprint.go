@@ -31,6 +31,10 @@ func (p *program) printPlan(c *cli.Context, w io.Writer, pl *engine.Plan) {
 	}
 	sysctls.print(p, c, w)
 	p.printRouting(c, w, pl.Routing)
+	p.printDocker(c, w, pl.Docker)
+	for _, l := range pl.Left {
+		fmt.Fprintf(w, "%s\n", p.colour(c, "31", fmt.Sprintf("- all of %s, once %s has taken its place", rulesIn(l.Backend), rulesIn(pl.Backend))))
+	}
 	fmt.Fprintf(w, "%s: %s\n", rulesIn(pl.Backend), pl.Rules.Summary())
 }
 
@@ -64,19 +68,32 @@ func (p *program) printEntryChanges(c *cli.Context, w io.Writer, changes *plan.C
 
 // rulesIn says where the rules of a backend are.
 func rulesIn(backend string) string {
-	if backend == "iptables" {
-		return "iptables (IPMASQ-*)"
+	if backend != "nftables" {
+		return backend + " (IPMASQ-*)"
 	}
 	return "table inet " + nftables.Table
+}
+
+// leftNames are the backends that a plan or a deletion removes everything from,
+// beside its own.
+func leftNames(left []engine.Left) []string {
+	out := []string{}
+	for _, l := range left {
+		out = append(out, l.Backend)
+	}
+	return out
 }
 
 type planDocument struct {
 	FormatVersion int               `json:"format_version"`
 	Different     bool              `json:"different"`
+	Backend       string            `json:"backend"`
+	Leaves        []string          `json:"leaves"` // backends that all is removed from
 	Summary       string            `json:"summary"`
 	Entries       []entryDocument   `json:"entries"`
 	Sysctls       []sysctlDocument  `json:"sysctls"`
 	Routing       []routingDocument `json:"routing"`
+	Docker        []dockerDocument  `json:"docker"`
 	Warnings      []mistakeDocument `json:"warnings"`
 	// Unconfirmed is there where apply has left a policy to be confirmed.
 	Unconfirmed *unconfirmedDocument `json:"unconfirmed,omitempty"`
@@ -106,8 +123,8 @@ func planJSON(pl *engine.Plan) planDocument {
 		warnings = append(warnings, mistakeDocument{Message: w})
 	}
 	return planDocument{
-		FormatVersion: formatVersion, Different: !pl.Empty() || pl.Cut.Total > 0, Summary: pl.Rules.Summary(),
-		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls), Routing: routingJSON(pl.Routing),
+		FormatVersion: formatVersion, Different: !pl.Empty() || pl.Cut.Total > 0, Backend: pl.Backend, Leaves: leftNames(pl.Left), Summary: pl.Rules.Summary(),
+		Entries: entriesJSON(pl.Rules), Sysctls: sysctlsJSON(pl.Sysctls), Routing: routingJSON(pl.Routing), Docker: dockerJSON(pl.Docker),
 		Warnings: warnings, Unconfirmed: unconfirmedJSON(pl.Unconfirmed), cutDocument: cutJSON(pl.Cut),
 	}
 }

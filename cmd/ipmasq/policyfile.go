@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 	"github.com/urfave/cli/v2"
 )
 
@@ -39,13 +42,55 @@ func (p *program) read(c *cli.Context) (*policy.Policy, error) {
 	return pol, wrong(err, pol)
 }
 
-// wrong gives mistakes of a policy the text to show them in.
+// wrong gives mistakes of a policy the text to show them in. What its backend
+// cannot say is one.
 func wrong(err error, pol *policy.Policy) error {
 	var errs policy.Errors
-	if errors.As(err, &errs) && pol != nil {
+	var cannot backend.Inexpressible
+	switch {
+	case pol == nil:
+	case errors.As(err, &errs):
 		return &invalid{errs, pol.Sources}
+	case errors.As(err, &cannot):
+		return &invalid{mistakesOf(cannot), pol.Sources}
 	}
 	return err
+}
+
+// mistakesOf shows what a backend refuses as the parser shows mistakes, once for
+// each place and reason.
+func mistakesOf(cannot backend.Inexpressible) policy.Errors {
+	var out policy.Errors
+	seen := map[string]bool{}
+	for _, r := range cannot {
+		bare := *r
+		bare.Origin.Place = ruleset.Place{}
+		e := &policy.Error{Place: policy.Place(r.Origin.Place), Message: bare.Error()}
+		if !seen[e.Error()] {
+			seen[e.Error()] = true
+			out = append(out, e)
+		}
+	}
+	out.Sort()
+	return out
+}
+
+// refusedBy says what the backend that a policy names cannot say of it, as far as
+// the policy alone tells.
+func refusedBy(pol *policy.Policy, r *compile.Result) error {
+	if pol.Gateway.Backend != "iptables" {
+		return nil
+	}
+	return refusedByIPTables(pol, r)
+}
+
+func refusedByIPTables(pol *policy.Policy, r *compile.Result) error {
+	rs := *r.Ruleset
+	if o := pol.Gateway.Offload; o != nil && len(rs.Flowtables) == 0 { // it has none without a host's links
+		rs.Flowtables = []*ruleset.Flowtable{{Name: "offloaded", Origin: ruleset.Origin{Entry: "gateway offload", Place: ruleset.Place(o.Place)}}}
+	}
+	_, err := iptables.Want(&rs)
+	return wrong(err, pol)
 }
 
 // compile compiles a policy and prints its warnings.

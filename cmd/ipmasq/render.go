@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
@@ -18,20 +19,20 @@ func (p *program) renderCommand() *cli.Command {
 		Name:      "render",
 		Usage:     "print the rules that a policy compiles to",
 		ArgsUsage: "[FILE...]",
-		Description: "Prints what apply would install: as a file for nft(8), which loads it as one transaction, as files for iptables-restore and ip6tables-restore (with --noflush), or as JSON. " +
+		Description: "Prints what apply would install: as a file for nft(8), which loads it as one transaction, as files for iptables-restore and ip6tables-restore (with --noflush) and for ipset restore, which goes before them, or as JSON. " +
 			"What a policy leaves to the host (the addresses of its links) is read from this one, as apply does; --offline leaves it out. " +
 			"No privilege is needed.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "nft", Usage: "print `FORMAT`: nft, iptables, ip6tables or json"},
+			&cli.StringFlag{Name: "format", Value: "nft", Usage: "print `FORMAT`: nft, iptables, ip6tables, ipset or json"},
 			&cli.BoolFlag{Name: "offline", Usage: "ask this host nothing"},
 			netnsFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			format := c.String("format")
 			switch format {
-			case "nft", "iptables", "ip6tables", "json":
+			case "nft", "iptables", "ip6tables", "ipset", "json":
 			default:
-				return usagef("no such format: %s; there are nft, iptables, ip6tables and json", format)
+				return usagef("no such format: %s; there are nft, iptables, ip6tables, ipset and json", format)
 			}
 			pol, err := p.loadToShow(c)
 			if err != nil {
@@ -50,6 +51,11 @@ func (p *program) renderCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if strings.HasSuffix(format, "tables") {
+				if err := refusedByIPTables(pol, r); err != nil {
+					return err
+				}
+			}
 			switch format {
 			case "nft":
 				return nftables.Text(p.stdout, r.Ruleset)
@@ -57,6 +63,8 @@ func (p *program) renderCommand() *cli.Command {
 				return iptables.Text(p.stdout, r.Ruleset, ruleset.IPv4)
 			case "ip6tables":
 				return iptables.Text(p.stdout, r.Ruleset, ruleset.IPv6)
+			case "ipset":
+				return iptables.TextSets(p.stdout, r.Ruleset)
 			}
 			e := json.NewEncoder(p.stdout)
 			e.SetIndent("", "  ")

@@ -35,6 +35,33 @@ func (p *program) printRouting(c *cli.Context, w io.Writer, r engine.Routing) {
 	}
 }
 
+// dockerDocument is a rule in a chain that Docker leaves to users, that comes or
+// goes.
+type dockerDocument struct {
+	Change string `json:"change"` // add or remove
+	What   string `json:"what"`
+}
+
+func dockerJSON(d engine.Docker) []dockerDocument {
+	out := []dockerDocument{}
+	for _, line := range d.Added() {
+		out = append(out, dockerDocument{"add", line})
+	}
+	for _, line := range d.Removed() {
+		out = append(out, dockerDocument{"remove", line})
+	}
+	return out
+}
+
+func (p *program) printDocker(c *cli.Context, w io.Writer, d engine.Docker) {
+	for _, line := range d.Added() {
+		fmt.Fprintln(w, p.colour(c, "32", "+ "+line))
+	}
+	for _, line := range d.Removed() {
+		fmt.Fprintln(w, p.colour(c, "31", "- "+line))
+	}
+}
+
 func messageOf(err error) string {
 	if err == nil {
 		return ""

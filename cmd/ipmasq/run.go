@@ -67,7 +67,10 @@ func (p *program) runDaemon(c *cli.Context) error {
 		Engine: e, Paths: p.watched(c), Log: log, Notify: notify, DeleteOnExit: c.Bool("delete-on-exit"), Done: counted.add,
 		Load: func() (*policy.Policy, error) { return p.load(c) },
 		Check: func(x *policy.Policy) error {
-			_, err := compile.Compile(x, compile.Facts{})
+			r, err := compile.Compile(x, compile.Facts{})
+			if err == nil {
+				err = refusedBy(x, r)
+			}
 			return err
 		},
 		Explain: explained,
@@ -120,8 +123,12 @@ func explained(err error) string {
 // serveMetrics serves until the context ends.
 func (p *program) serveMetrics(ctx context.Context, addr string, e *engine.Engine, counted *daemonNumbers, log *daemon.Log) (ended <-chan struct{}, err error) {
 	// A reading is the engine's of another command: it shares no answers.
-	reads := &engine.Engine{Backend: e.Backend, State: e.State, NetNS: e.NetNS}
-	collector := metrics.New(reads.Status, counted.get, metricsBuild(),
+	reads := engine.Engine{Backend: e.Backend, Backends: e.Backends, State: e.State, NetNS: e.NetNS}
+	status := func(ctx context.Context) (*engine.Status, error) {
+		one := reads // it may come to use another backend
+		return one.Status(ctx)
+	}
+	collector := metrics.New(status, counted.get, metricsBuild(),
 		func(err error) { log.Printf(daemon.Warning, "a scrape could not read the host: %v", err) })
 	server, err := metrics.Listen(ctx, addr, collector)
 	if err != nil {

@@ -61,6 +61,9 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 	force := "nothing of ipmasq's is in the kernel"
 	if s.InForce {
 		force = rulesIn(s.Backend) + " is in force"
+		if s.Backend != "nftables" {
+			force = "chains IPMASQ-* are in force"
+		}
 		switch {
 		case s.Drifted():
 			force += ", with drift (below)"
@@ -69,6 +72,9 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		}
 	}
 	fmt.Fprintf(w, "backend     %s, %s\n", s.Backend, force)
+	for _, name := range s.Left {
+		fmt.Fprintf(w, "%s\n", p.colour(c, "33", fmt.Sprintf("also        %s: rules of ipmasq's are left there, which apply and delete remove", rulesIn(name))))
+	}
 	if s.Digest != "" {
 		fmt.Fprintf(w, "policy      %s, applied %s (%s)\n", strings.Join(s.Files, ", "), s.Applied.UTC().Format("2006-01-02 15:04:05 MST"), s.Digest[:12])
 	} else {
@@ -83,6 +89,9 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 	fmt.Fprintf(w, "forwarding  IPv4 %s, IPv6 %s\n", onOff(s.Forwarding.IPv4), onOff(s.Forwarding.IPv6))
 	for _, u := range s.Uplinks {
 		fmt.Fprintf(w, "uplink      %s\n", uplinkText(u))
+	}
+	for _, c := range s.Docker {
+		fmt.Fprintf(w, "docker      %s lets pass what the policy accepts\n", engine.UserChainName(c))
 	}
 	for _, c := range s.Foreign {
 		fmt.Fprintf(w, "others      %s\n", foreignText(c))
@@ -119,6 +128,10 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		p.printRouting(c, w, s.RoutingDrift)
 		if s.RoutingProblem != nil {
 			fmt.Fprintln(w, s.RoutingProblem)
+		}
+		p.printDocker(c, w, s.DockerDrift)
+		if s.DockerProblem != nil {
+			fmt.Fprintln(w, s.DockerProblem)
 		}
 		p.hintf("%s puts it right", p.again(c, "apply"))
 	}

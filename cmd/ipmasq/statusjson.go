@@ -11,6 +11,7 @@ type statusDocument struct {
 	Daemon        *daemonDocument    `json:"daemon,omitempty"`
 	Backend       string             `json:"backend"`
 	InForce       bool               `json:"in_force"`
+	Left          []string           `json:"left_in"` // other backends
 	Policy        *appliedDocument   `json:"policy"`
 	Forwarding    forwardingDocument `json:"forwarding"`
 	Uplinks       []uplinkDocument   `json:"uplinks"`
@@ -22,6 +23,9 @@ type statusDocument struct {
 	SysctlDrift   []sysctlDocument   `json:"sysctl_drift"`
 	RoutingDrift  []routingDocument  `json:"routing_drift"`
 	Problem       string             `json:"routing_problem,omitempty"`
+	Docker        []string           `json:"docker"`
+	DockerDrift   []dockerDocument   `json:"docker_drift"`
+	DockerError   string             `json:"docker_problem,omitempty"`
 	Drifted       bool               `json:"drifted"`
 	Foreign       []foreignDocument  `json:"foreign_chains"`
 	ForeignError  string             `json:"foreign_problem,omitempty"`
@@ -101,17 +105,21 @@ type fillDocument struct {
 
 func statusJSON(s *engine.Status) statusDocument {
 	d := statusDocument{
-		FormatVersion: formatVersion, Backend: s.Backend, InForce: s.InForce,
+		FormatVersion: formatVersion, Backend: s.Backend, InForce: s.InForce, Left: append([]string{}, s.Left...),
 		Forwarding: forwardingDocument(s.Forwarding), Conntrack: conntrackDocument(s.Conntrack),
 		Uplinks: []uplinkDocument{}, Entries: []counterDocument{}, Drift: []entryDocument{},
 		FlowsCounted: s.FlowsCounted, Warnings: []fillDocument{},
 		SysctlDrift: sysctlsJSON(s.SysctlDrift), Drifted: s.Drifted(),
 		Unconfirmed: unconfirmedJSON(s.Unconfirmed), Lapsed: s.Lapsed,
 		RoutingDrift: routingJSON(s.RoutingDrift), Problem: messageOf(s.RoutingProblem),
+		Docker: []string{}, DockerDrift: dockerJSON(s.DockerDrift), DockerError: messageOf(s.DockerProblem),
 		Foreign: foreignJSON(s.Foreign), ForeignError: messageOf(s.ForeignProblem),
 	}
 	if s.Digest != "" {
 		d.Policy = &appliedDocument{s.Files, s.Digest, s.Applied}
+	}
+	for _, c := range s.Docker {
+		d.Docker = append(d.Docker, engine.UserChainName(c))
 	}
 	for _, u := range s.Uplinks {
 		d.Uplinks = append(d.Uplinks, uplinkDocument{u.Zone, u.Interface, u.Up, append([]string{}, u.Addresses...)})

@@ -44,8 +44,9 @@ type Daemon struct {
 	// Check finds the mistakes of a policy that no host mends.
 	Check func(*policy.Policy) error
 	Paths []string
-	// Rules may be nil: then the generation is asked for, some times a second,
-	// and it is not known who has changed it.
+	// Rules tells of commits to nf_tables. It may be nil. Where it is, or the
+	// rules are not there, the generation is asked for, some times a second, and it
+	// is not known who has changed it.
 	Rules  Rules
 	Owns   func() bool // the rules are this process's alone
 	Log    *Log
@@ -129,10 +130,7 @@ type running struct {
 }
 
 func (d *Daemon) loop(ctx context.Context, reload <-chan os.Signal, s *sources, w *worker) error {
-	every := tick
-	if d.Rules == nil {
-		every = blindTick
-	}
+	every := w.every()
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
 	var watchdog <-chan time.Time
@@ -179,6 +177,11 @@ func (d *Daemon) loop(ctx context.Context, reload <-chan os.Signal, s *sources, 
 				w.seen.Store(e.generation)
 			}
 			decide.happened(time.Now(), e.event)
+			if w.noted(e.by) && now == nil {
+				for _, e := range w.look() {
+					decide.happened(time.Now(), e)
+				}
+			}
 		case <-reload:
 			decide.happened(time.Now(), event{cause: causeReload})
 		case o := <-ended:
@@ -188,6 +191,10 @@ func (d *Daemon) loop(ctx context.Context, reload <-chan os.Signal, s *sources, 
 				return w.fatal
 			}
 			w.fights(decide)
+			if now := w.every(); now != every {
+				every = now
+				ticks.Reset(every)
+			}
 		case <-ticks.C:
 			if now == nil {
 				for _, e := range w.poll() {

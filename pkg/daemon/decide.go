@@ -15,6 +15,7 @@ const (
 	causeRules                      // somebody has changed our rules, or may have
 	causeGone                       // somebody has removed them
 	causeSettings                   // somebody has changed sysctls that the policy needs
+	causeDocker                     // Docker has changed its rules, or somebody ours in them
 	causeRetry                      // what failed is tried again
 )
 
@@ -56,8 +57,9 @@ func (j job) reads() bool { return j.cause&(causeFiles|causeReload) != 0 }
 type decider struct {
 	files, host      debounce
 	rules, settings  backoff
+	docker           backoff
 	failures         backoff
-	urgent           cause // of causeReload, causeRules, causeGone, causeSettings, causeRetry: those that wait
+	urgent           cause // of causeReload, causeRules, causeGone, causeSettings, causeDocker, causeRetry: those that wait
 	who              []string
 	hostNot          time.Time // before when the host is not looked at
 	rulesNot         time.Time // before when the rules are not read
@@ -81,7 +83,7 @@ func (d *decider) happened(now time.Time, e event) {
 	if e.cause&causeHost != 0 {
 		d.host.add(now, hostQuiet, hostMost)
 	}
-	d.urgent |= e.cause & (causeReload | causeRules | causeGone | causeSettings)
+	d.urgent |= e.cause & (causeReload | causeRules | causeGone | causeSettings | causeDocker)
 	if e.who != "" && len(d.who) < whoMost && !slices.Contains(d.who, e.who) {
 		d.who = append(d.who, e.who)
 	}
@@ -109,6 +111,9 @@ func (d *decider) next(now time.Time) (j job, due bool, again time.Time) {
 	}
 	if d.urgent&causeSettings != 0 {
 		wait(causeSettings, d.settings.until)
+	}
+	if d.urgent&causeDocker != 0 {
+		wait(causeDocker, d.docker.until)
 	}
 	switch {
 	case d.urgent&causeGone != 0:
@@ -156,6 +161,8 @@ type outcome struct {
 	// rules and settings say that those were not as they should be, and not by
 	// the daemon's or the host's doing.
 	rules, settings bool
+	// docker says that something was done about what Docker has changed.
+	docker bool
 	// withheld says that the policy in the files is not in force.
 	withheld bool
 }
@@ -174,6 +181,9 @@ func (d *decider) ended(now time.Time, j job, o outcome) {
 	}
 	if o.settings {
 		d.settings.again(now)
+	}
+	if o.docker {
+		d.docker.again(now)
 	}
 	if j.reads() {
 		d.withheld = o.withheld

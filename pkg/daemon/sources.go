@@ -9,10 +9,12 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/link"
 )
 
-// told is an event with the generation of the rules that it is about, or 0.
+// told is an event with the generation of the rules that it is about, or 0, and
+// who has committed it, whatever it is about.
 type told struct {
 	event
 	generation uint32
+	by         string
 }
 
 // sources are what tells of changes.
@@ -106,7 +108,7 @@ func (s *sources) ruleEvents() error {
 		if err != nil {
 			return fmt.Errorf("listen to commits: %w", err)
 		}
-		e := told{generation: f.Generation}
+		e := told{generation: f.Generation, by: f.Who()}
 		if f.Ours {
 			e.cause, e.who = causeRules, f.Who()
 			if f.Gone {

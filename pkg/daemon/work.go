@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/engine"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -40,6 +41,12 @@ type worker struct {
 	// started says that Boot has decided what is in force, bad that what the
 	// files hold cannot be: another host may allow it.
 	started, bad bool
+
+	place   place     // where the rules are
+	lookNot time.Time // before when it is not looked at them again
+	by      []string  // who has committed something since
+	// unowned says that it was said that nobody can own them there.
+	unowned bool
 
 	ready   bool
 	said    state.Daemon
@@ -117,7 +124,7 @@ func (w *worker) load(ctx context.Context, j job) outcome {
 		w.withhold(err, asked)
 		w.report(Report{Read: true, Withheld: true, Applied: true, Failed: true, Took: took})
 		o := outcome{withheld: true, failed: !mistaken(err)}
-		if j.cause&(causeGone|causeRules|causeSettings) != 0 || !w.ready {
+		if j.cause&(causeGone|causeRules|causeSettings|causeDocker) != 0 || !w.ready {
 			o = w.instead(ctx, j, mistaken(w.Check(p)))
 			o.withheld, o.failed = true, !mistaken(err)
 		}
@@ -149,7 +156,8 @@ func because(j job) string {
 // mistaken says whether a policy has mistakes.
 func mistaken(err error) bool {
 	var mistakes policy.Errors
-	return errors.As(err, &mistakes)
+	var cannot backend.Inexpressible
+	return errors.As(err, &mistakes) || errors.As(err, &cannot)
 }
 
 // instead keeps in force what was applied before a policy that is withheld. At
@@ -241,7 +249,7 @@ func (w *worker) hold(ctx context.Context, j job) outcome {
 		}
 		w.Log.Printf(Error, "what was applied could not be held in force: %s", w.Explain(err))
 		w.report(Report{Applied: true, Failed: true, Took: took})
-		return outcome{failed: true}
+		return outcome{failed: true, docker: j.cause&causeDocker != 0}
 	}
 	w.inForce(pl)
 	w.adopted()
@@ -267,23 +275,29 @@ func (w *worker) compare(j job) (changed bool, err error) {
 func (w *worker) corrected(j job, pl *engine.Plan, took time.Duration, before link.Facts) outcome {
 	written := pl.Written()
 	rules := pl.Refilled > 0 || !pl.Rules.Empty()
-	if !rules && len(written) == 0 && pl.Routing.Empty() {
-		return outcome{}
+	if !rules && len(written) == 0 && pl.Routing.Empty() && pl.Docker.Empty() {
+		return outcome{docker: j.cause&causeDocker != 0}
 	}
 	in := took.Round(10 * time.Microsecond)
 	hosts := digest(before) != digest(w.facts)
 	told := j.cause&(causeRules|causeGone) != 0
-	var o outcome
+	did := "changed"
+	if pl.Rules.From.Empty() {
+		did = "removed"
+	}
+	o := outcome{docker: j.cause&causeDocker != 0}
 	switch {
 	case pl.Refilled > 0:
 		o.rules = true
-		w.Log.Printf(Warning, "%s removed the table inet ipmasq: put back in %s, and read back in %s", w.who(j), pl.Refilled.Round(10*time.Microsecond), in)
+		w.Log.Printf(Warning, "%s removed %s: put back in %s, and read back in %s", w.who(j), &w.place, pl.Refilled.Round(10*time.Microsecond), in)
 	case rules && told && w.ready && (len(j.who) > 0 || !hosts):
 		o.rules = true
-		w.Log.Printf(Warning, "%s changed the table inet ipmasq: put right in %s: %s", w.who(j), in, changesOf(pl))
+		w.Log.Printf(Warning, "%s %s %s: put right in %s: %s", w.who(j), did, &w.place, in, changesOf(pl))
+	case j.cause&causeDocker != 0:
+		w.Log.Printf(Notice, "Docker's rules have changed: put right in %s: %s", in, changesOf(pl))
 	case hosts:
 		w.Log.Printf(Notice, "adapted to the host (%s) in %s: %s", differences(before, w.facts), in, changesOf(pl))
-	case rules || !pl.Routing.Empty():
+	case rules || !pl.Routing.Empty() || !pl.Docker.Empty():
 		w.Log.Printf(Notice, "put right in %s: %s", in, changesOf(pl))
 	}
 	if len(written) > 0 && !hosts {
@@ -315,6 +329,7 @@ func (w *worker) commit(do func() (*engine.Plan, error)) (*engine.Plan, error) {
 			w.Log.Printf(Error, "%v: what others change is found a second later, and not who they are", deaf)
 		}
 	}
+	w.place.is(w.Engine.Backend.Name())
 	w.odd = 0
 	if now, probed := w.Engine.Backend.Probe(context.Background()); probed == nil {
 		w.generation = now
@@ -335,6 +350,10 @@ func (w *worker) inForce(pl *engine.Plan) {
 	w.since = time.Now()
 	if s, err := w.Engine.State.Load(); err == nil && s.Applied != nil {
 		w.since = s.Applied.Time
+	}
+	if w.Owns != nil && !w.place.heard() && !w.unowned {
+		w.unowned = true
+		w.Log.Printf(Warning, "nobody can own chains of iptables: what others do to them is put right")
 	}
 	if w.Owns != nil && w.Owns() != w.said.Owns {
 		w.said.Owns = w.Owns()
@@ -371,7 +390,7 @@ func (w *worker) fights(d *decider) {
 	wait := max(d.rules.fight(), d.settings.fight())
 	if wait > w.fought {
 		hint := ""
-		if d.rules.fight() > 0 && !w.said.Owns {
+		if d.rules.fight() > 0 && !w.said.Owns && w.place.heard() {
 			hint = "; ipmasq run --own-table keeps others from the rules"
 		}
 		w.Log.Printf(Warning, "somebody undoes it again and again: the next time it is put right after %v%s", wait, hint)
@@ -393,6 +412,12 @@ func (w *worker) poll() (events []event) {
 	}
 	if slipped, err := w.Engine.Slipped(w.held); err == nil && len(slipped) > 0 {
 		events = append(events, event{cause: causeSettings})
+	}
+	if changed, err := w.Engine.DockerChanged(w.held); err == nil && changed {
+		events = append(events, event{cause: causeDocker})
+	}
+	if !w.place.heard() {
+		return append(events, w.look()...)
 	}
 	generation, err := w.Engine.Backend.Probe(context.Background())
 	switch {
@@ -435,6 +460,7 @@ func changesOf(pl *engine.Plan) string {
 		out = append(out, text)
 	}
 	out = append(out, slices.Concat(prefixed("+ ", pl.Routing.Add.Lines()), prefixed("- ", pl.Routing.Remove.Lines()))...)
+	out = append(out, slices.Concat(prefixed("+ ", pl.Docker.Added()), prefixed("- ", pl.Docker.Removed()))...)
 	if pl.Cut.Total > 0 {
 		out = append(out, fmt.Sprintf("%d flows cut", pl.Cut.Total))
 	}

@@ -17,6 +17,7 @@ var flowChecks = []check{
 	{"gateway-silent", gatewaySilent},
 	{"target-unrouted", targetUnrouted},
 	{"target-silent", targetSilent},
+	{"neighbour-fixed", neighborFixed},
 	{"target-answers-elsewhere", targetElsewhere},
 	{"target-refuses", targetRefuses},
 	{"hairpin", hairpin},
@@ -152,7 +153,14 @@ func counted(n int, one, many string) string {
 var answeredPorts = []uint16{53, 123, 443}
 
 // uplinkSilent is about an uplink by which nothing comes back.
-func uplinkSilent(h *Host) (out []Finding) {
+func uplinkSilent(h *Host) []Finding {
+	if h.fixedHop() != nil {
+		return nil // that may be the reason
+	}
+	return h.silent()
+}
+
+func (h *Host) silent() (out []Finding) {
 	type found struct {
 		flows        []string
 		destinations map[netip.Addr]bool

@@ -266,7 +266,7 @@ func (h *Host) destinationTaken(x *passage) *Finding {
 		if c.Type != "nat" || c.Priority > dnatPriority {
 			continue
 		}
-		o := c.Walk(x.at(foreign.Prerouting, false, false))
+		o := c.Walk(x.at(foreign.Prerouting, false, false)) // what stands behind ours is not told
 		d := o.DNAT
 		if d == nil {
 			continue
@@ -278,7 +278,7 @@ func (h *Host) destinationTaken(x *passage) *Finding {
 			Mend:     programOf(c).mendNAT(c, d),
 		}
 		switch {
-		case o.Accept != nil:
+		case o.Accept != nil || o.Ours != nil:
 			f.Severity, f.Weight = Risk, 410
 			f.Title = fmt.Sprintf("%s may translate some of what %s is for, before it", programOf(c).chain(c), x.entry)
 		case !h.earlier(c, dnatPriority):
@@ -299,7 +299,7 @@ func (h *Host) sourceTaken(x *passage) *Finding {
 			continue
 		}
 		o := c.Walk(x.at(foreign.Postrouting, false, false))
-		if o.SNAT == nil || o.Accept != nil {
+		if o.SNAT == nil || o.Accept != nil || o.Ours != nil {
 			continue
 		}
 		return &Finding{
@@ -364,7 +364,11 @@ func mixed(h *Host) (out []Finding) {
 	for _, t := range h.Rules.Foreign.Tables {
 		rules, drops := 0, false
 		for _, c := range t.Chains {
-			rules += len(c.Rules)
+			for i := range c.Rules {
+				if !c.Rules[i].Ours {
+					rules++
+				}
+			}
 			drops = drops || c.Drops
 		}
 		if t.Kind == foreign.NFT || rules == 0 && !drops {

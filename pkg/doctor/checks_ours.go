@@ -17,7 +17,7 @@ func rulesMissing(h *Host) []Finding {
 	}
 	return []Finding{{
 		Severity: Broken, Weight: 950,
-		Title:    "the rules of ipmasq are gone: somebody has removed the table inet ipmasq",
+		Title:    "the rules of ipmasq are gone: somebody has removed " + h.place(),
 		Evidence: []string{fmt.Sprintf("nothing of the policy that was applied %s is in the kernel", h.Status.Applied.UTC().Format("2006-01-02 15:04:05 MST"))},
 		Mend: append(h.applyAgain("# ipmasq apply, with the policy's files"),
 			"# who does that: `nft flush ruleset`, which nftables.service runs when it starts or stops; ipmasq run puts the rules back by itself"),
@@ -70,12 +70,46 @@ func rulesDrifted(h *Host) []Finding {
 	if structural || len(evidence) == 0 {
 		evidence = append(evidence, "not as applied: "+strings.Join(shortened(changedChains(h.Status.Drift), 8), ", "))
 	}
+	whose := "# nothing else belongs in the table inet ipmasq; `nft monitor` shows who changes it"
+	if h.Status.Backend == "iptables" {
+		whose = "# nothing else belongs in the chains IPMASQ-..., nor before the jumps to them; whoever inserts rules first has to append them"
+	}
 	return []Finding{{
 		Severity: Broken, Weight: 940,
 		Title:    "somebody has changed the rules of ipmasq: they are not what was applied",
 		Evidence: evidence,
-		Mend:     append(h.applyAgain("# ipmasq apply, with the policy's files"), "# nothing else belongs in the table inet ipmasq; `nft monitor` shows who changes it"),
+		Mend:     append(h.applyAgain("# ipmasq apply, with the policy's files"), whose),
 	}}
+}
+
+// place is where the rules are.
+func (h *Host) place() string {
+	if h.Status == nil || h.Status.Backend == "nftables" {
+		return "the table inet ipmasq"
+	}
+	return "the chains IPMASQ-* of " + h.Status.Backend
+}
+
+// rulesElsewhere is about rules of ipmasq's in a second place.
+func rulesElsewhere(h *Host) []Finding {
+	if h.Status == nil || len(h.Status.Left) == 0 {
+		return nil
+	}
+	mend := []string{"ipmasq delete"}
+	if h.Status.InForce {
+		mend = h.applyAgain("# ipmasq apply, with the policy's files")
+	}
+	f := Finding{
+		Severity: Risk, Weight: 700,
+		Title: "rules of ipmasq's are left in " + strings.Join(h.Status.Left, " and ") + ": what passes has to pass them too",
+		Mend:  mend,
+	}
+	if h.Status.InForce {
+		f.Evidence = []string{"the policy is in " + h.place()}
+	} else {
+		f.Evidence = []string{"nothing that was applied is in force"}
+	}
+	return []Finding{f}
 }
 
 // changedChains names the chains and sets that differ.

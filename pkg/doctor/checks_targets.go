@@ -17,6 +17,13 @@ func targetUnrouted(h *Host) (out []Finding) {
 	}
 	for _, t := range h.hosts() {
 		why, unrouted := h.unrouted(t.address)
+		r, refused := h.refusing(t.address)
+		if refused && h.astray(r, t.address) || unrouted && h.mainLost(familyOf(t.address)) != nil {
+			continue // that is the reason
+		}
+		if refused {
+			why = fmt.Sprintf("routes: none leads to %s, and %s decides for it", t.address, r)
+		}
 		if !unrouted {
 			if f := h.targetOutside(&t); f != nil {
 				out = append(out, *f)
@@ -159,18 +166,17 @@ func (s *Seen) waits() bool {
 // synSent is how long the kernel keeps a connection that nobody answers.
 const synSent = 120 * time.Second
 
-// targetElsewhere is about targets that get connections, and whose answers do not
-// come back through the gateway.
-func targetElsewhere(h *Host) (out []Finding) {
-	type found struct {
-		target   netip.Addr
-		flows    []string
-		entry    string
-		place    string
-		answered bool
-	}
-	byTarget := map[netip.Addr]*found{}
-	var order []netip.Addr
+// waitingTarget is a target that gets connections, and has answered none.
+type waitingTarget struct {
+	address      netip.Addr
+	flows        []string
+	entry, place string
+	answered     bool
+}
+
+func (h *Host) waitingTargets() []*waitingTarget {
+	byTarget := map[netip.Addr]*waitingTarget{}
+	var order []*waitingTarget
 	for i := range h.Flows.Seen {
 		s := &h.Flows.Seen[i]
 		if !s.DNAT() || !s.Ours || s.Protocol != conntrack.ProtocolTCP || h.onOneLink(s) {
@@ -179,9 +185,9 @@ func targetElsewhere(h *Host) (out []Finding) {
 		a := s.Reply.Source
 		x := byTarget[a]
 		if x == nil {
-			x = &found{target: a}
+			x = &waitingTarget{address: a}
 			byTarget[a] = x
-			order = append(order, a)
+			order = append(order, x)
 		}
 		if s.Status&conntrack.StatusSeenReply != 0 {
 			x.answered = true
@@ -192,11 +198,17 @@ func targetElsewhere(h *Host) (out []Finding) {
 			x.entry, x.place = s.Origin.Entry, s.Origin.Place.String()
 		}
 	}
-	for _, a := range order {
-		x := byTarget[a]
+	return slices.DeleteFunc(order, func(x *waitingTarget) bool { return x.answered || len(x.flows) == 0 })
+}
+
+// targetElsewhere is about targets that get connections, and whose answers do not
+// come back through the gateway.
+func targetElsewhere(h *Host) (out []Finding) {
+	for _, x := range h.waitingTargets() {
+		a := x.address
 		n := h.neighbor(a)
-		if x.answered || len(x.flows) == 0 || n != nil && n.State.Silent() {
-			continue
+		if n != nil && (n.State.Silent() || n.State&link.NeighborPermanent != 0) {
+			continue // that is the reason, or may be
 		}
 		f := Finding{
 			Severity: Broken, Weight: 744,

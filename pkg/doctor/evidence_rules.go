@@ -5,16 +5,20 @@ import (
 
 	"github.com/ipmasq/ipmasq/pkg/flows"
 	"github.com/ipmasq/ipmasq/pkg/foreign"
+	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/simulate"
 )
 
 // RuleEvidence is what the rules of others are.
 type RuleEvidence struct {
 	Foreign *foreign.Rules
+	// IPsec are the policies of IPsec, in their order.
+	IPsec []link.IPsecPolicy
 }
 
 var ruleParts = []part{
 	{"the rules of others", "CAP_NET_ADMIN", readForeign},
+	{"the policies of IPsec", "CAP_NET_ADMIN", readIPsec},
 }
 
 func readForeign(_ context.Context, h *Host) error {

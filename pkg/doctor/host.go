@@ -48,6 +48,7 @@ type Host struct {
 	configured []configured
 	simulated  *simulate.Gateway // what gateway made
 	examples   []passage         // what passages made
+	led        []detour          // what detours made
 	via        flows.Routes      // instead of Routes, of evidence that was written down
 }
 

@@ -319,6 +319,9 @@ func (x *passage) at(hook foreign.Hook, answer, behind bool) *foreign.Packet {
 		}
 		return p
 	}
+	if hook == foreign.Forward || hook == foreign.Postrouting {
+		p.Mark = o.Mark // as our own rules have set it by then
+	}
 	switch hook {
 	case foreign.Prerouting:
 		p.Out = ""

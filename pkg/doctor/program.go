@@ -93,10 +93,26 @@ func (p program) mend(h *Host, stops []stop) (out []string) {
 	if len(out) > 0 && (p == "" || p == libvirt || p == kube) {
 		out = append(out, "# and have whoever makes these rules make that one too: they are gone when it starts anew")
 	}
-	if p == docker {
-		out = append(out, "# Docker leaves DOCKER-USER alone, but after a restart of the machine they have to be made again")
+	if p == docker && slices.ContainsFunc(stops, func(s stop) bool { return s.hook == foreign.Forward }) {
+		return dockerMend(h, stops, out)
 	}
 	return out
+}
+
+// dockerMend is what is to be done about Docker's chains of forward: commands that
+// mend it until the machine starts anew, and what does so for good.
+func dockerMend(h *Host, stops []stop, commands []string) []string {
+	own := slices.ContainsFunc(stops, func(s stop) bool { return s.chain.Table().Kind == foreign.NFT })
+	bypass := "# have dockerd started with --bridge-accept-fwmark=0x10000000/0x10000000: its own nftables rules know what may pass by that mark"
+	switch {
+	case h.Policy != nil && h.Policy.Gateway.Docker && own:
+		return append(commands, bypass, "# ipmasq reads the mark from these rules, and sets it: apply the policy again then")
+	case h.Policy != nil && h.Policy.Gateway.Docker:
+		return append(h.applyAgain("# ipmasq apply, with the policy's files"), "# ipmasq run does that by itself when Docker starts")
+	case own:
+		commands = append(commands, bypass)
+	}
+	return append(commands, "# these are gone when the machine starts anew; for good: write `gateway: {docker: accept}` into the policy, and apply it")
 }
 
 // insert is the command that puts a rule in front which lets a packet pass.

@@ -112,11 +112,12 @@ func (w *walker) arrives() error {
 		if wrong.Field != "from" {
 			return err
 		}
-		return w.stopped("arrives", Finding{
-			Title:    fmt.Sprintf("the host has no route back to %s", w.flow.Source),
-			Evidence: []string{"routes: none leads to " + w.flow.Source.String()},
-			Mend:     []string{fmt.Sprintf("# make one: ip route add %s via ROUTER, or give the link its network; or say where it comes from: in INTERFACE", prefixOf(w.flow.Source))},
-		})
+		f := w.noRoute(w.flow.Source)
+		if r, refused := w.refusing(w.flow.Source); !(refused && w.astray(r, w.flow.Source)) && w.mainLost(familyOf(w.flow.Source)) == nil {
+			f.Title = fmt.Sprintf("the host has no route back to %s", w.flow.Source)
+			f.Mend = []string{fmt.Sprintf("# make one: ip route add %s via ROUTER, or give the link its network; or say where it comes from: in INTERFACE", prefixOf(w.flow.Source))}
+		}
+		return w.stopped("arrives", f)
 	}
 	if err != nil {
 		return err
@@ -200,7 +201,7 @@ func (w *walker) foreigners(at string, hook foreign.Hook, from, to int, answer b
 			_ = w.add(Stage{At: at, Verdict: Stops, Text: text, Evidence: []string{decided(c, s.decision)}, Mend: who.mend(w.Host, stops)})
 			return true
 		}
-		if d := o.MayStop(); d != nil && o.Accept != nil {
+		if d := o.MayStop(); d != nil && (o.Accept != nil || o.Ours != nil) {
 			_ = w.add(Stage{At: at, Verdict: Unsure, Text: who.chain(c) + " may drop it: it asks for more than a flow tells", Evidence: []string{decided(c, d)}})
 		}
 	}
@@ -247,7 +248,7 @@ func (w *walker) takenAny() *Finding {
 		if c.Type != "nat" {
 			continue
 		}
-		if o := c.Walk(w.x.at(foreign.Prerouting, false, false)); o.DNAT != nil && o.Accept == nil {
+		if o := c.Walk(w.x.at(foreign.Prerouting, false, false)); o.DNAT != nil && o.Accept == nil && o.Ours == nil {
 			return &Finding{
 				Title:    programOf(c).chain(c) + " leads it elsewhere, and what becomes of it there is not ours",
 				Evidence: []string{decided(c, o.DNAT)},

@@ -19,10 +19,7 @@ func (w *walker) routing() error {
 	// Rules may be asked of a packet that goes nowhere: it is then taken to be for
 	// the only uplink.
 	if to := o.Left.Destination; o.Verdict == simulate.Unrouted || len(w.routes().Leaves(to)) == 0 && w.routes().Kind(to) != link.KindLocal {
-		return w.stopped("routing", Finding{
-			Title: fmt.Sprintf("the host has no route to %s", to), Evidence: []string{"routes: none leads to " + to.String()},
-			Mend: []string{fmt.Sprintf("# make one: ip route add %s via ROUTER; or have the uplink's configuration give the default route", prefixOf(to))},
-		})
+		return w.stopped("routing", w.noRoute(to))
 	}
 	if o.Out == "" || o.EndedAt == ruleset.Input {
 		return nil

@@ -202,16 +202,13 @@ func (h *Host) linkNames() string {
 // probably meant is one that no zone has: the one with the default route, of an
 // uplink, or one whose name is near.
 func (h *Host) rename(i policy.Interface, uplink bool) []string {
-	var free, near []string
+	var free []string
 	for _, l := range h.facts().Links {
 		taken := slices.ContainsFunc(h.zoneLinks(), func(o link.Link) bool { return o.Name == l.Name })
 		if l.Name == "lo" || l.Master != "" || taken {
 			continue
 		}
 		free = append(free, l.Name)
-		if unnumbered(l.Name) != unnumbered(i.Name) { // eth2 is no eth0 that was mistyped
-			near = append(near, l.Name)
-		}
 	}
 	if len(free) == 0 {
 		return []string{"# make the link " + i.String()}
@@ -221,13 +218,11 @@ func (h *Host) rename(i policy.Interface, uplink bool) []string {
 			return []string{fmt.Sprintf("# did you mean %s, which has the default route? write it at %s, and apply", name, i.Place)}
 		}
 	}
-	if name := policy.Nearest(i.Name, near); name != "" && !i.Wildcard {
+	if name := policy.NearestLink(i.Name, free); name != "" && !i.Wildcard {
 		return []string{fmt.Sprintf("# did you mean %s? write it at %s, and apply", name, i.Place)}
 	}
 	return []string{fmt.Sprintf("# make the link, or write the right name at %s, and apply; links that no zone has: %s", i.Place, strings.Join(free, ", "))}
 }
-
-func unnumbered(name string) string { return strings.TrimRight(name, "0123456789") }
 
 // network is the prefix of a link's own address.
 func network(a link.Address) netip.Prefix { return a.Prefix.Masked() }

@@ -3,11 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/state"
@@ -37,8 +35,13 @@ func (e *Engine) Apply(ctx context.Context, p *policy.Policy) (*Plan, error) {
 
 // carry plans and commits, again where somebody else was faster.
 func (e *Engine) carry(ctx context.Context, p *policy.Policy, remembered *state.State, settle func(*state.State)) (*Plan, error) {
-	reads := false
+	reads, held := false, e.Backend
 	var err error
+	defer func() {
+		if err != nil {
+			e.Backend = held
+		}
+	}()
 	for range staleAttempts {
 		var pl *Plan
 		if pl, err = e.plan(ctx, p, remembered, reads); err != nil {
@@ -46,7 +49,7 @@ func (e *Engine) carry(ctx context.Context, p *policy.Policy, remembered *state.
 		}
 		pl.settle = settle
 		if e.Expected != nil {
-			if err := e.Expected.compare(pl); err != nil {
+			if err = e.Expected.compare(pl); err != nil {
 				return nil, err
 			}
 		}
@@ -66,7 +69,8 @@ func (e *Engine) carry(ctx context.Context, p *policy.Policy, remembered *state.
 func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) (err error) {
 	sources := pl.stored()
 	next := e.next(pl, remembered, sources)
-	if pl.settle == nil && pl.Empty() && remembered.Lapsed == nil && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest && remembered.Pending == nil {
+	if pl.settle == nil && pl.Empty() && remembered.Lapsed == nil && remembered.Applied != nil && remembered.Applied.Digest == next.Applied.Digest && remembered.Rules == pl.digest && remembered.Pending == nil && !e.moves(remembered) && remembered.Docker == next.Docker {
+		e.seeDocker(pl)
 		// Others have changed rules of theirs: that need not be found out again.
 		if next.Generation != remembered.Generation || next.NetNS != remembered.NetNS {
 			_ = e.State.Save(next)
@@ -104,9 +108,13 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	if err = disk(err); err != nil {
 		return err
 	}
-	if intents := withIntents(remembered.Sysctls, pl.Sysctls); known || next.Unconfirmed != nil || !slices.Equal(intents, remembered.Sysctls) {
+	if intents := withIntents(remembered.Sysctls, pl.Sysctls); known || next.Unconfirmed != nil || e.moves(remembered) || !slices.Equal(intents, remembered.Sysctls) || next.Docker && !remembered.Docker {
 		early := *remembered
+		if name := e.Backend.Name(); remembered.Backend != "" && name != remembered.Backend && !slices.Contains(early.Also, name) {
+			early.Also = append(slices.Clone(early.Also), name)
+		}
 		early.Sysctls, early.NetNS = intents, next.NetNS
+		early.Docker = remembered.Docker || next.Docker
 		if next.Unconfirmed != nil {
 			early.Unconfirmed = next.Unconfirmed
 		}
@@ -139,20 +147,38 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 		}
 		done()
 	}
+	// What Docker is not to let pass any more goes before what judged it.
+	if !pl.Docker.Empty() {
+		defer func() {
+			if err != nil {
+				err = e.undoDocker(ctx, pl.Docker, err)
+			}
+		}()
+		if err := e.takeDocker(ctx, pl); err != nil {
+			return err
+		}
+	}
 	done = e.step("commit")
 	if err := e.Backend.Commit(ctx, pl.Rules, false); err != nil {
 		return err
 	}
 	done()
 	var wrote []sysctl.Change
+	var gone []Left
 	undo := func(why error) error {
-		undone, err := e.putBack(ctx, pl, wrote, why)
+		undone, err := e.putBack(ctx, pl, gone, wrote, why)
 		saved = saved && undone // what is still to be put back is remembered
 		return err
 	}
 	generation, err := e.verify(ctx, pl)
 	if err != nil {
 		return undo(err)
+	}
+	if gone, err = e.removeLeft(ctx, pl.Left); err != nil {
+		return undo(err)
+	}
+	if len(gone) > 0 {
+		generation = 0 // the removal was a commit too, and others may have made one since
 	}
 	done = e.step("sysctls")
 	if wrote, err = e.turnOn(pl.Sysctls); err != nil {
@@ -162,6 +188,12 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	if err := e.NetNS.Do(pl.Routing.Remove.Remove); err != nil {
 		return undo(err)
 	}
+	if !pl.Docker.Empty() {
+		if generation, err = e.putDocker(ctx, pl, generation); err != nil {
+			return undo(err)
+		}
+	}
+	e.seeDocker(pl)
 	done = e.step("remember")
 	// What somebody else has turned on since the plan was made is not ours.
 	sysctls, pending := withChanges(remembered.Sysctls, wrote), e.toReconcile(pl)
@@ -220,7 +252,7 @@ func (e *Engine) turnOn(changes []sysctl.Change) (wrote []sysctl.Change, err err
 // putBack undoes a commit that cannot be completed. It says why it could not,
 // and whether all is as it was. Forwarding goes off before the rules that it
 // needs.
-func (e *Engine) putBack(ctx context.Context, pl *Plan, wrote []sysctl.Change, why error) (undone bool, err error) {
+func (e *Engine) putBack(ctx context.Context, pl *Plan, gone []Left, wrote []sysctl.Change, why error) (undone bool, err error) {
 	ctx = context.WithoutCancel(ctx)
 	err = e.NetNS.Do(func() error {
 		_, _, err := sysctl.Restore(wrote)
@@ -229,17 +261,11 @@ func (e *Engine) putBack(ctx context.Context, pl *Plan, wrote []sysctl.Change, w
 	if err != nil {
 		return false, fmt.Errorf("%w; and the sysctls could not be put back: %w", why, err)
 	}
-	if pl.Rules.Empty() {
+	if pl.Rules.Empty() && len(gone) == 0 {
 		return true, why
 	}
-	for range staleAttempts {
-		var have *plan.Snapshot
-		if have, err = e.Backend.Have(ctx); err == nil {
-			err = e.Backend.Commit(ctx, plan.Diff(have, pl.Rules.From), false)
-		}
-		if !errors.Is(err, backend.ErrStale) {
-			break
-		}
+	if err = putLeftBack(ctx, gone); err == nil && !pl.Rules.Empty() {
+		err = revert(ctx, e.Backend, pl.Rules.From)
 	}
 	if err != nil {
 		return false, fmt.Errorf("%w; and the rules could not be put back: %w", why, err)

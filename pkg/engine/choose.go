@@ -6,58 +6,89 @@ import (
 	"fmt"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
+	"github.com/ipmasq/ipmasq/pkg/foreign"
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/state"
 )
 
-// usual is the backend of policies that name none.
+// usual is the backend of policies that name none, where the kernel has it.
 const usual = "nftables"
 
-// errOtherBackend refuses rules in two places: for a moment there would be both,
-// or neither.
-var errOtherBackend = errors.New("the rules in force are of another backend")
+// otherwise is what they have where the kernel does not: the variant that the
+// host has chosen, else one of them.
+func otherwise() []string {
+	return []string{"iptables", string(foreign.XTLegacy), string(foreign.XTNFT)}
+}
 
-// choose takes the backend that a policy names.
-func (e *Engine) choose(ctx context.Context, p *policy.Policy, remembered *state.State) error {
+// choose takes the backend that a policy names. What another one holds goes when
+// the new rules are in force, see [Left].
+func (e *Engine) choose(ctx context.Context, p *policy.Policy) (warning string, err error) {
 	name := p.Gateway.Backend
-	if name == "" || name == "auto" {
-		name = usual
-	}
 	if e.Backends == nil {
-		if p.Gateway.Backend == "iptables" && e.Backend.Name() == usual {
-			return fmt.Errorf("gateway.backend: iptables: %w here: use ipmasq apply", backend.ErrNotSupported)
+		if name == "iptables" && e.Backend.Name() == usual {
+			return "", fmt.Errorf("gateway.backend: iptables: %w here: use ipmasq apply", backend.ErrNotSupported)
 		}
-		return nil
+		return "", nil
 	}
+	if name == "" || name == "auto" {
+		return e.auto(ctx)
+	}
+	return "", e.take(name)
+}
+
+// take makes a backend the one that is used.
+func (e *Engine) take(name string) error {
 	if name == e.Backend.Name() {
 		return nil
-	}
-	if remembered.Applied != nil {
-		have, err := e.Backend.Have(ctx)
-		if err != nil {
-			return err
-		}
-		if !have.Empty() {
-			return fmt.Errorf("%w (%s, and the policy says %s): run ipmasq delete first", errOtherBackend, e.Backend.Name(), name)
-		}
 	}
 	b, err := e.Backends(name)
 	if err != nil {
 		return err
 	}
-	e.Backend = b
+	if b.Name() != e.Backend.Name() {
+		e.Backend = b
+	}
 	return nil
 }
 
+// auto takes nftables where the kernel has it, else iptables, and says why. What
+// fails otherwise, for want of a permission say, would fail with the other too.
+func (e *Engine) auto(ctx context.Context) (warning string, err error) {
+	if err := e.take(usual); err != nil {
+		return "", err
+	}
+	_, why := e.Backend.Probe(ctx)
+	if !errors.Is(why, backend.ErrNotSupported) {
+		return "", why
+	}
+	first := e.Backend
+	for _, name := range otherwise() {
+		b, err := e.Backends(name)
+		if err == nil {
+			_, err = b.Probe(ctx)
+		}
+		switch {
+		case err == nil:
+			e.Backend = b
+			return fmt.Sprintf("gateway.backend: auto is %s here: %v", b.Name(), why), nil
+		case !errors.Is(err, backend.ErrNotSupported):
+			return "", err
+		}
+	}
+	e.Backend = first
+	return "", fmt.Errorf("gateway.backend: auto: %w; nor is there an iptables that works", why)
+}
+
 // chooseHeld takes the backend that holds the rules in force.
-func (e *Engine) chooseHeld(s *state.State) error {
-	if e.Backends == nil || s.Backend == "" || s.Backend == e.Backend.Name() {
+func (e *Engine) chooseHeld(ctx context.Context, s *state.State) error {
+	if e.Backends == nil {
 		return nil
 	}
-	b, err := e.Backends(s.Backend)
-	if err != nil {
+	if s.Backend != "" {
+		return e.take(s.Backend)
+	}
+	if _, err := e.auto(ctx); err != nil && !errors.Is(err, backend.ErrNotSupported) {
 		return err
 	}
-	e.Backend = b
 	return nil
 }

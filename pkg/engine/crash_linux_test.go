@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
 	"github.com/ipmasq/ipmasq/pkg/engine"
 	"github.com/ipmasq/ipmasq/pkg/link"
@@ -44,12 +45,15 @@ func crash() int {
 		if err != nil {
 			return err
 		}
-		e := &engine.Engine{Backend: nftables.New(ns.Do), State: folder, NetNS: ns}
+		e := &engine.Engine{Backend: nftables.New(ns.Do), UserChains: iptables.NewUserChains(ns.Do), State: folder, NetNS: ns}
 		e.Step = func(name string, _ time.Duration) {
 			if name == os.Getenv(crashAt) {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
 			}
+		}
+		if choice := os.Getenv(crashFound); choice != "" {
+			backendsOf(e, ns.Do, choice)
 		}
 		if d, err := time.ParseDuration(os.Getenv(crashWindow)); err == nil {
 			e.Window = &engine.Window{For: d, Guard: func(*state.Unconfirmed) error { return nil }}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/state"
@@ -17,10 +16,12 @@ import (
 type Deletion struct {
 	Backend  string // by name
 	Rules    *plan.Changes
+	Left     []Left          // what other backends held
 	Restored []sysctl.Change // put back
 	Kept     []sysctl.Change // left, because somebody else has changed them
 	Flows    int             // translated flows that were cut
 	Routing  link.Routing    // routes and rules that were removed
+	Docker   Docker          // rules that were taken out of Docker's chains
 	// StillForwards says that the host forwards without our rules now, as it
 	// did before the first apply: inside hosts are not translated any more.
 	StillForwards bool
@@ -31,7 +32,7 @@ type Deletion struct {
 
 // Empty says whether there was nothing to delete.
 func (d *Deletion) Empty() bool {
-	return d.Rules.Empty() && len(d.Restored) == 0 && d.Flows == 0 && d.Routing.Empty()
+	return d.Rules.Empty() && len(d.Left) == 0 && len(d.Restored) == 0 && d.Flows == 0 && d.Routing.Empty() && d.Docker.Empty()
 }
 
 // errNoState is rules that no state tells of.
@@ -73,7 +74,7 @@ func (e *Engine) Delete(ctx context.Context, dryRun bool) (*Deletion, error) {
 }
 
 // remove takes away all that is in the kernel, then has it forgotten.
-func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun bool, forget func() error) (*Deletion, error) {
+func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun bool, forget func() error) (_ *Deletion, err error) {
 	have, err := e.have(ctx, remembered, func() *plan.Snapshot { return e.recall(remembered) })
 	if err != nil {
 		return nil, err
@@ -83,15 +84,22 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 		return nil, err
 	}
 	d := &Deletion{Backend: e.Backend.Name(), Rules: plan.Diff(have, &plan.Snapshot{}), Routing: facts.Own}
+	if d.Left, err = e.left(ctx, remembered); err != nil {
+		return nil, err
+	}
+	there := !have.Empty() || len(d.Left) > 0
 	ours, err := e.translating(remembered, facts)
 	switch {
 	case err != nil:
 		d.Forgotten = err
-	case ours == nil && !have.Empty():
+	case ours == nil && there:
 		d.Forgotten = errNoState
 	}
 	// What cannot be cut must be known before anything is changed.
 	if d.Flows, err = e.flows(ours, false); err != nil {
+		return nil, err
+	}
+	if d.Docker, err = e.dockerChanges(ctx, nil, nil, facts, remembered); err != nil {
 		return nil, err
 	}
 	changes := changesOf(remembered)
@@ -99,7 +107,18 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 		if err := e.wouldRestore(d, changes); err != nil {
 			return nil, err
 		}
-		return d, e.Backend.Commit(ctx, d.Rules, true)
+		return d, e.try(ctx, &Plan{Rules: d.Rules, Left: d.Left, Docker: d.Docker})
+	}
+	gone := false // whether the rules are
+	if !d.Docker.Empty() {
+		defer func() {
+			if err != nil && !gone {
+				err = e.undoDocker(ctx, d.Docker, err)
+			}
+		}()
+		if err := e.leaveDocker(ctx, d, remembered); err != nil {
+			return nil, err
+		}
 	}
 	done := e.step("sysctls")
 	err = e.NetNS.Do(func() error {
@@ -111,9 +130,16 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 	}
 	done()
 	done = e.step("commit")
-	if err := e.removeRules(ctx, d); err != nil {
+	if gone, err := e.removeLeft(ctx, d.Left); err != nil {
+		if back := putLeftBack(context.WithoutCancel(ctx), gone); back != nil {
+			return nil, fmt.Errorf("%w; and what was removed could not be put back: %w", err, back)
+		}
 		return nil, e.restoreAgain(d.Restored, err)
 	}
+	if err := remove(ctx, e.Backend, d.Rules); err != nil {
+		return nil, e.restoreAgain(d.Restored, err)
+	}
+	gone = true
 	done()
 	done = e.step("flows")
 	if d.Flows, err = e.flows(ours, true); err != nil {
@@ -127,30 +153,13 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 		}
 		done()
 	}
-	d.StillForwards = !have.Empty() && e.forwards()
+	d.StillForwards = there && e.forwards()
 	done = e.step("forget")
 	if err := forget(); err != nil {
 		return nil, err
 	}
 	done()
 	return d, nil
-}
-
-// removeRules commits the deletion, made anew where somebody else was faster.
-func (e *Engine) removeRules(ctx context.Context, d *Deletion) error {
-	err := e.Backend.Commit(ctx, d.Rules, false)
-	for range staleAttempts - 1 {
-		if !errors.Is(err, backend.ErrStale) {
-			break
-		}
-		have, herr := e.Backend.Have(ctx)
-		if herr != nil {
-			return herr
-		}
-		d.Rules = plan.Diff(have, &plan.Snapshot{})
-		err = e.Backend.Commit(ctx, d.Rules, false)
-	}
-	return err
 }
 
 // restoreAgain turns on again what a deletion that failed has turned off: the

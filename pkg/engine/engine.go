@@ -8,15 +8,15 @@
 //
 //	apply    lock, plan, make sure of the disk and of the sysctls, make the
 //	         routes that marks will lead to, commit in one transaction, read
-//	         back, turn forwarding on, remember, cut the flows that the rules
-//	         contradict
+//	         back, turn forwarding on, have Docker's rules let pass what ours
+//	         do, remember, cut the flows that the rules contradict
 //	         With a window: start the guard before all this is changed, and
 //	         remember what to go back to
 //	confirm  lock, remember that there is nothing to go back from
 //	rollback lock, apply the policy before; where there was none, delete
-//	delete   lock, turn off the forwarding that apply turned on, remove the
-//	         rules, cut the flows that they translated, remove the routes,
-//	         forget
+//	delete   lock, take our rules out of Docker's, turn off the forwarding that
+//	         apply turned on, remove the rules, cut the flows that they
+//	         translated, remove the routes, forget
 //	status   read the kernel; the state on disk says only what to compare with
 //
 // Three rules hold everywhere. The kernel is the truth: nothing is reported
@@ -50,8 +50,10 @@ type Engine struct {
 	// Backends gives a backend by its name, for policies that name one and for
 	// rules that one holds. Nil: there is Backend alone.
 	Backends func(name string) (backend.Backend, error)
-	State    *state.Dir
-	NetNS    *link.NetNS
+	// UserChains are those that Docker leaves to users. Nil: they are left alone.
+	UserChains UserChains
+	State      *state.Dir
+	NetNS      *link.NetNS
 	// Session is what the command is run over, or nil; its Interface is found
 	// out.
 	Session *compile.Session
@@ -85,14 +87,18 @@ var ErrUnverified = errors.New("the kernel does not hold the rules that it accep
 
 // Plan is what would change.
 type Plan struct {
-	Backend  string // by name
+	Backend string // by name
+	// Left is what other backends hold: it goes once Rules are in force.
+	Left     []Left
 	Policy   *policy.Policy
 	Compiled *compile.Result
 	Rules    *plan.Changes
 	Sysctls  []sysctl.Change
 	Routing  Routing
-	// Warnings are about this host, beside those about the policy.
-	Warnings []string
+	Docker   Docker
+	// Warnings are about this host, beside those about the policy, and Hints what
+	// is no mistake and may be good to know.
+	Warnings, Hints []string
 	// Cut is which flows the policy contradicts: those that apply would cut, or
 	// has cut.
 	Cut Cut
@@ -112,6 +118,8 @@ type Plan struct {
 	want   *plan.Snapshot
 	digest string
 	netns  string // where it was made
+	// docked is what was seen of Docker when the plan was carried out.
+	docked string
 	// source is the digest of the policy's sources.
 	source func() string
 	// recalled says that the kernel's rules were not read for it.
@@ -129,7 +137,7 @@ type Plan struct {
 
 // Empty says whether the host is as the policy wants it.
 func (p *Plan) Empty() bool {
-	return p.Rules.Empty() && len(p.writes()) == 0 && p.Routing.Empty()
+	return p.Rules.Empty() && len(p.Left) == 0 && len(p.writes()) == 0 && p.Routing.Empty() && p.Docker.Empty()
 }
 
 // writes are the sysctls that have to be written; the others are only
@@ -157,7 +165,7 @@ func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
 		if pl, err = e.plan(ctx, p, remembered, reads); err != nil {
 			return nil, err
 		}
-		if err = e.Backend.Commit(ctx, pl.Rules, true); err == nil {
+		if err = e.try(ctx, pl); err == nil {
 			e.wouldCut(ctx, pl)
 			if err := e.refused(remembered); err != nil {
 				pl.Warnings = append(pl.Warnings, err.Error())
@@ -170,6 +178,19 @@ func (e *Engine) Plan(ctx context.Context, p *policy.Policy) (*Plan, error) {
 		reads = true
 	}
 	return nil, fmt.Errorf("plan: %w (%d times in a row)", err, staleAttempts)
+}
+
+// try has the kernel check all that a plan commits.
+func (e *Engine) try(ctx context.Context, pl *Plan) error {
+	if err := e.Backend.Commit(ctx, pl.Rules, true); err != nil {
+		return err
+	}
+	for _, l := range pl.Left {
+		if err := l.backend.Commit(ctx, l.Rules, true); err != nil {
+			return fmt.Errorf("remove the rules of %s: %w", l.Backend, err)
+		}
+	}
+	return pl.Docker.check(ctx, e.UserChains)
 }
 
 // again says whether a plan that the kernel did not take is to be made again:
@@ -188,8 +209,9 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	if err != nil {
 		return nil, err
 	}
+	warnings := append(e.bridged(p, facts), e.withDocker(p, &facts)...)
 	done()
-	pl := &Plan{Policy: p, Warnings: e.bridged(p, facts), facts: facts, netns: e.NetNS.ID()}
+	pl := &Plan{Policy: p, Warnings: warnings, facts: facts, netns: e.NetNS.ID()}
 	recalled := sync.OnceValue(func() *plan.Snapshot { return e.recall(remembered) })
 	pl.source = sync.OnceValue(func() string { return state.Digest(pl.stored()) })
 	if !reads && remembered.Applied != nil {
@@ -204,8 +226,12 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		return nil, err
 	}
 	done()
-	if err := e.choose(ctx, p, remembered); err != nil {
+	warning, err := e.choose(ctx, p)
+	if err != nil {
 		return nil, err
+	}
+	if warning != "" {
+		pl.Warnings = append(pl.Warnings, warning)
 	}
 	pl.Backend = e.Backend.Name()
 	done = e.step("encode")
@@ -217,6 +243,7 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 	done = e.step("read")
 	unchanged := !reads && e.unchanged(ctx, remembered)
 	pl.unsettled = !unchanged || remembered.Rules != pl.digest || remembered.Pending != nil
+	docker := pl.Compiled.Ruleset.Docker
 	pl.rules, pl.Compiled.Ruleset = pl.Compiled.Ruleset, nil
 	if !pl.unsettled || e.KeepFlows || !e.open() {
 		pl.rules = nil // what is wanted holds it all, and memory is short at size
@@ -231,13 +258,21 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 		}
 		pl.Rules = plan.Diff(have, pl.want)
 	}
-	if pl.Rules.Empty() && remembered.Rules == pl.digest && remembered.Pending == nil {
+	if e.mayBeLeft(remembered, unchanged) {
+		if pl.Left, err = e.left(ctx, remembered); err != nil {
+			return nil, err
+		}
+	}
+	if pl.Rules.Empty() && len(pl.Left) == 0 && remembered.Rules == pl.digest && remembered.Pending == nil {
 		pl.unsettled, pl.rules = false, nil // only the rules of others have changed
 	}
 	if pl.unsettled {
 		pl.earlier, pl.held = earlier(remembered, pl.source()), remembered.Rules
 	}
 	done()
+	if err := e.planDocker(ctx, pl, docker, remembered); err != nil {
+		return nil, err
+	}
 	return pl, e.planHost(pl, facts, remembered)
 }
 
@@ -275,7 +310,7 @@ func (pl *Plan) recall(have *plan.Snapshot) bool {
 // unchanged says whether the kernel surely holds the rules that were last read
 // back: nobody has changed any since.
 func (e *Engine) unchanged(ctx context.Context, remembered *state.State) bool {
-	if remembered.Generation == 0 || remembered.NetNS != e.NetNS.ID() {
+	if remembered.Generation == 0 || remembered.NetNS != e.NetNS.ID() || e.moves(remembered) {
 		return false
 	}
 	generation, err := e.Backend.Probe(ctx)

@@ -19,7 +19,7 @@ type Held struct{ plan *Plan }
 
 // Held gives what Hold needs to put the policy of a plan back at once.
 func (p *Plan) Held() *Held {
-	return &Held{&Plan{Policy: p.Policy, Compiled: p.Compiled, facts: p.facts, want: p.want, digest: p.digest, source: p.source}}
+	return &Held{&Plan{Backend: p.Backend, Policy: p.Policy, Compiled: p.Compiled, facts: p.facts, want: p.want, digest: p.digest, source: p.source, docked: p.docked}}
 }
 
 // Digest names the policy, as the state does.
@@ -62,12 +62,22 @@ func (e *Engine) Hold(ctx context.Context, held *Held, gone bool) (*Plan, error)
 	return pl, err
 }
 
+// Holds says whether the kernel holds the rules of a policy, of which it reads
+// nothing but these.
+func (e *Engine) Holds(ctx context.Context, held *Held) (bool, error) {
+	have, err := e.Backend.Have(ctx)
+	if err != nil {
+		return false, err
+	}
+	return held.plan.Backend == e.Backend.Name() && plan.Diff(have, held.plan.want).Empty(), nil
+}
+
 // refill commits what is held, if there is nothing. Where it does not succeed
 // there is nothing still, and the way on is the usual one.
 func (e *Engine) refill(ctx context.Context, held *Held) bool {
 	defer e.step("refill")()
 	have, err := e.Backend.Have(ctx)
-	if err != nil || !have.Empty() || held.plan.want.Empty() {
+	if err != nil || !have.Empty() || held.plan.want.Empty() || held.plan.Backend != e.Backend.Name() {
 		return false
 	}
 	return e.Backend.Commit(ctx, plan.Diff(have, held.plan.want), false) == nil

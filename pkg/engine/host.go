@@ -12,7 +12,10 @@ import (
 )
 
 // hostFacts is what a plan needs to know of the host's links.
-type hostFacts struct{ link.Facts }
+type hostFacts struct {
+	link.Facts
+	docker *compile.Docker // nil where the policy leaves Docker alone
+}
 
 func (e *Engine) facts() (hostFacts, error) {
 	var f hostFacts
@@ -24,7 +27,7 @@ func (e *Engine) facts() (hostFacts, error) {
 }
 
 // CompileFacts are the host's facts as the compiler takes them.
-func CompileFacts(f link.Facts) compile.Facts { return hostFacts{f}.compile() }
+func CompileFacts(f link.Facts) compile.Facts { return hostFacts{Facts: f}.compile() }
 
 func (f hostFacts) compile() compile.Facts {
 	out := compile.Facts{Host: true, DefaultRoutes: f.DefaultInterfaces()}
@@ -35,7 +38,7 @@ func (f hostFacts) compile() compile.Facts {
 		}
 		out.Links = append(out.Links, compile.Link{Name: l.Name, PointToPoint: l.PointToPoint, Addresses: addresses})
 	}
-	out.Local = f.Local
+	out.Local, out.Docker = f.Local, f.docker
 	return out
 }
 

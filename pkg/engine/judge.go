@@ -14,6 +14,7 @@ type Applied struct {
 	Policy *policy.Policy // its zones are resolved
 	parsed *policy.Policy
 	routes *link.Routes
+	docker *compile.Docker
 }
 
 // Applied reads that policy. It is nil where nothing was applied. It takes no
@@ -35,11 +36,14 @@ func (e *Engine) Applied(ctx context.Context) (*Applied, error) {
 	if err != nil {
 		return nil, err
 	}
+	var f hostFacts
+	e.withDocker(p, &f)
+	a.docker = f.docker
 	a.Policy = a.facts().Resolve(p)
 	return a, nil
 }
 
-func (a *Applied) facts() compile.Facts { return CompileFacts(a.routes.Facts) }
+func (a *Applied) facts() compile.Facts { return hostFacts{a.routes.Facts, a.docker}.compile() }
 
 // Routes are those of the host.
 func (a *Applied) Routes() *link.Routes { return a.routes }

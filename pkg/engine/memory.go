@@ -20,7 +20,7 @@ func (e *Engine) remembered(ctx context.Context) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.chooseHeld(s); err != nil {
+	if err := e.chooseHeld(ctx, s); err != nil {
 		return nil, err
 	}
 	s.Pending = e.pending(s)
@@ -58,7 +58,7 @@ func boot(netns string) string {
 // next is the state that will hold after the plan is carried out.
 func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) state.State {
 	next := *before
-	next.NetNS, next.Backend, next.Lapsed = e.NetNS.ID(), e.Backend.Name(), nil
+	next.NetNS, next.Backend, next.Also, next.Lapsed = e.NetNS.ID(), e.Backend.Name(), nil, nil
 	// A commit is tied to the generation that it was planned from, and makes
 	// the next one.
 	next.Rules, next.Generation = pl.digest, pl.Rules.From.Generation
@@ -74,6 +74,7 @@ func (e *Engine) next(pl *Plan, before *state.State, sources []state.Source) sta
 	}
 	next.Sysctls = withChanges(before.Sysctls, pl.Sysctls)
 	next.Pending = e.toReconcile(pl)
+	next.Docker = pl.Policy.Gateway.Docker
 	if pl.settle != nil {
 		pl.settle(&next)
 	}

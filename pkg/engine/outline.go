@@ -13,14 +13,19 @@ import (
 type Outline struct {
 	// NetNS is the identity of the network namespace, the boot included.
 	NetNS string `json:"netns"`
+	// Backend is where the rules go; of what other backends hold, and goes, Left
+	// has names and digests, a line each.
+	Backend string   `json:"backend,omitempty"`
+	Left    []string `json:"left,omitempty"`
 	// Found and Wanted are digests of the rules before and after.
 	Found  string `json:"found"`
 	Wanted string `json:"wanted"`
-	// Entries, Sysctls and Routing are what changes, a line each. No more than
+	// Entries, Sysctls, Routing and Docker are what changes, a line each. No more than
 	// the first linesKept entries are there.
 	Entries []string `json:"entries"`
 	Sysctls []string `json:"sysctls"`
 	Routing []string `json:"routing"`
+	Docker  []string `json:"docker,omitempty"`
 	// Host is what was known of the host's links and routes, a line each.
 	Host []string `json:"host"`
 	// Flows is how many flows the policy contradicts.
@@ -36,8 +41,11 @@ const (
 // makes one.
 func (pl *Plan) Outline() Outline {
 	o := Outline{
-		NetNS: pl.netns, Found: pl.Rules.From.Digest(), Wanted: pl.digest,
+		NetNS: pl.netns, Backend: pl.Backend, Found: pl.Rules.From.Digest(), Wanted: pl.digest,
 		Entries: []string{}, Sysctls: []string{}, Routing: []string{}, Host: pl.facts.lines(), Flows: pl.Cut.Total,
+	}
+	for _, l := range pl.Left {
+		o.Left = append(o.Left, l.Backend+" "+l.Rules.From.Digest())
 	}
 	for i, e := range pl.Rules.Entries() {
 		if i == linesKept {
@@ -53,6 +61,12 @@ func (pl *Plan) Outline() Outline {
 	}
 	for _, line := range pl.Routing.Remove.Lines() {
 		o.Routing = append(o.Routing, "- "+line)
+	}
+	for _, line := range pl.Docker.Added() {
+		o.Docker = append(o.Docker, "+ "+line)
+	}
+	for _, line := range pl.Docker.Removed() {
+		o.Docker = append(o.Docker, "- "+line)
 	}
 	return o
 }
@@ -100,12 +114,19 @@ func (then *Outline) compare(pl *Plan) error {
 	if now.Found != then.Found {
 		differs = append(differs, "somebody has changed rules of ipmasq's")
 	}
+	if now.Backend != then.Backend && then.Backend != "" {
+		differs = append(differs, fmt.Sprintf("the rules would go to %s, and not to %s", now.Backend, then.Backend))
+	}
+	if !slices.Equal(now.Left, then.Left) {
+		differs = append(differs, "what other backends hold of ipmasq's is not what it was")
+	}
 	if now.Wanted != then.Wanted {
 		differs = append(differs, "the policy comes to other rules on the host as it is now")
 	}
 	differs = append(differs, differing("plan", then.Entries, now.Entries)...)
 	differs = append(differs, differing("sysctl", then.Sysctls, now.Sysctls)...)
 	differs = append(differs, differing("routing", then.Routing, now.Routing)...)
+	differs = append(differs, differing("docker", then.Docker, now.Docker)...)
 	if len(differs) == 0 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/state"
@@ -61,7 +62,16 @@ func (e *Engine) entry(a *state.Applied, summary string, result state.Result) st
 	return out
 }
 
-func summary(pl *Plan) string { return pl.Rules.Summary() }
+func summary(pl *Plan) string {
+	if len(pl.Left) == 0 {
+		return pl.Rules.Summary()
+	}
+	names := make([]string, len(pl.Left))
+	for i, l := range pl.Left {
+		names[i] = l.Backend
+	}
+	return fmt.Sprintf("%s; %s in the place of %s", pl.Rules.Summary(), pl.Backend, strings.Join(names, " and "))
+}
 
 // recordFailure notes an apply that was undone.
 func (e *Engine) recordFailure(pl *Plan, before *state.State, why error) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/state"
 )
@@ -32,17 +31,12 @@ func (e *Engine) restore(ctx context.Context, remembered *state.State, r *Rollba
 		return fmt.Errorf("the rules that were kept are damaged: %w", why)
 	}
 	done := e.step("restore")
-	err = backend.ErrStale
-	for range staleAttempts {
-		var have *plan.Snapshot
-		if have, err = e.Backend.Have(ctx); err != nil {
+	if u.Backend != "" && e.Backends != nil {
+		if err := e.take(u.Backend); err != nil {
 			return err
 		}
-		if err = e.Backend.Commit(ctx, plan.Diff(have, before), false); !errors.Is(err, backend.ErrStale) {
-			break
-		}
 	}
-	if err != nil {
+	if err := revert(ctx, e.Backend, before); err != nil {
 		return err
 	}
 	have, err := e.Backend.Have(ctx)
@@ -52,10 +46,17 @@ func (e *Engine) restore(ctx context.Context, remembered *state.State, r *Rollba
 	if left := plan.Diff(have, before); !left.Empty() {
 		return fmt.Errorf("%w; what differs: %s", ErrUnverified, left.Summary())
 	}
+	left, err := e.left(ctx, remembered)
+	if err == nil {
+		_, err = e.removeLeft(ctx, left)
+	}
+	if err != nil {
+		return err
+	}
 	done()
 	r.Warnings = append(r.Warnings, fmt.Sprintf("the policy before could not be put in force (%v); the rules are those that were in the kernel then, and sysctls and flows stay as they are until a policy is applied", why))
 	next := *remembered
-	next.Rules, next.Generation = u.Rules, 0
+	next.Rules, next.Generation, next.Backend, next.Also = u.Rules, 0, e.Backend.Name(), nil
 	next.Pending = &state.Pending{Before: earlier(remembered, "")}
 	goneBack(&next, u)
 	if !e.State.Holds(u.Back.Digest) {

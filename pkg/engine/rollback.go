@@ -100,7 +100,7 @@ func (e *Engine) RollbackPlan(ctx context.Context, to string) (*Rollback, error)
 	}
 	e.wouldCut(ctx, pl)
 	r.Plan = pl
-	return r, e.Backend.Commit(ctx, pl.Rules, true)
+	return r, e.try(ctx, pl)
 }
 
 // target finds what to go back to; nil is nothing, as before a first policy that
@@ -240,7 +240,7 @@ func (e *Engine) goTo(ctx context.Context, remembered *state.State, r *Rollback,
 	if r.To == nil {
 		r.Deletion, err = e.remove(ctx, remembered, false, func() error {
 			next := *remembered
-			next.Rules, next.Generation, next.Sysctls, next.Pending = "", 0, nil, nil
+			next.Rules, next.Generation, next.Also, next.Sysctls, next.Pending, next.Docker = "", 0, nil, nil, nil, false
 			settle(&next)
 			return e.State.Save(next)
 		})

@@ -8,14 +8,18 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 	"github.com/ipmasq/ipmasq/pkg/state"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
 
 // Status is what is in force now, read from the kernel.
 type Status struct {
-	Backend    string
-	InForce    bool // the kernel holds anything of ours
+	Backend string
+	InForce bool // the kernel holds anything of ours
+	// Left are other backends that hold rules of ours: of an apply that did not
+	// come to its end, or of one that nobody remembers.
+	Left       []string
 	Forwarding Forwarding
 	Uplinks    []Uplink
 	Entries    []Entry
@@ -47,6 +51,11 @@ type Status struct {
 	// and RoutingProblem why it cannot.
 	RoutingDrift   Routing
 	RoutingProblem error
+	// Docker are the chains that Docker leaves to users, where the policy has it
+	// let pass what it accepts, and DockerDrift what apply would do to them.
+	Docker        []ruleset.UserChain
+	DockerDrift   Docker
+	DockerProblem error
 	// Foreign are chains of others that can override our rules, and ForeignProblem
 	// is why not all of them are known.
 	Foreign        []ForeignChain
@@ -57,7 +66,7 @@ type Status struct {
 
 // Drifted says whether the host is not what was applied last.
 func (s *Status) Drifted() bool {
-	return s.Drift != nil && !s.Drift.Empty() || len(s.SysctlDrift) > 0 || !s.RoutingDrift.Empty() || s.RoutingProblem != nil
+	return len(s.Left) > 0 || s.Drift != nil && !s.Drift.Empty() || len(s.SysctlDrift) > 0 || !s.RoutingDrift.Empty() || s.RoutingProblem != nil || !s.DockerDrift.Empty() || s.DockerProblem != nil
 }
 
 // Forwarding is what the kernel does now.
@@ -145,6 +154,7 @@ func (e *Engine) compareApplied(ctx context.Context, s *Status, remembered *stat
 	if err != nil {
 		return nil, nil, err
 	}
+	e.withDocker(p, &facts)
 	compiled, err := compile.Compile(p, facts.compile())
 	if err != nil {
 		return nil, nil, err
@@ -173,6 +183,10 @@ func (e *Engine) compareApplied(ctx context.Context, s *Status, remembered *stat
 	}
 	s.SysctlDrift = (&Plan{Sysctls: append(changes, settings...)}).writes()
 	s.RoutingDrift, _, s.RoutingProblem = facts.routingOf(compiled.Uplinks)
+	if facts.docker != nil {
+		s.Docker = facts.docker.Chains
+	}
+	s.DockerDrift, s.DockerProblem = e.dockerChanges(ctx, p, compiled.Ruleset.Docker, facts, remembered)
 	p = facts.compile().Resolve(p)
 	s.uplinks(p, facts)
 	s.entries(have, p)

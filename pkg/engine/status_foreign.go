@@ -33,6 +33,11 @@ func (e *Engine) foreignChains(s *Status) {
 		s.ForeignProblem = err
 		return
 	}
+	for _, name := range holdersOf(rules) {
+		if e.Backends != nil && name != e.Backend.Name() {
+			s.Left = append(s.Left, name)
+		}
+	}
 	for _, p := range rules.Problems {
 		s.ForeignProblem = errors.Join(s.ForeignProblem, errors.New(p))
 	}

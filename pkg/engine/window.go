@@ -92,7 +92,9 @@ func (e *Engine) unconfirmed(pl *Plan, before *state.State) (*state.Unconfirmed,
 	var id [8]byte
 	rand.Read(id[:])
 	u.ID = hex.EncodeToString(id[:])
-	switch there := !pl.Rules.From.Empty(); {
+	rules, of := pl.before(before)
+	u.Backend = of
+	switch there := !rules.Empty(); {
 	case !there && u.Back != nil && u.Back.Digest == u.Digest:
 		u.Back, u.BackPrevious = nil, nil // it is not in force
 	case there && u.Back == nil:
@@ -111,11 +113,12 @@ func (e *Engine) startWindow(pl *Plan, before *state.State, otherwise *state.Unc
 		return otherwise, err
 	}
 	defer e.step("guard")()
-	u.Rules = pl.Rules.From.Digest()
+	rules, _ := pl.before(before)
+	u.Rules = rules.Digest()
 	for _, x := range before.Sysctls {
 		u.Sysctls = append(u.Sysctls, x.Name)
 	}
-	if err := e.State.SaveBack(rulesKey(u.Rules), pl.Rules.From.Store); err != nil {
+	if err := e.State.SaveBack(rulesKey(u.Rules), rules.Store); err != nil {
 		return nil, err
 	}
 	if err := e.Window.Guard(u); err != nil {

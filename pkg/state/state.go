@@ -62,6 +62,9 @@ type State struct {
 	NetNS string `json:"netns,omitempty"`
 	// Backend is the name of the backend that holds the rules.
 	Backend string `json:"backend,omitempty"`
+	// Also are further backends that may hold rules: of an apply that was to
+	// put another one in its place and has not come to its end.
+	Also []string `json:"also,omitempty"`
 	// Rules is the digest of the rules that were last read back from the
 	// kernel, and Generation the kernel's number for them then. While it is
 	// the same, so are the rules.
@@ -69,6 +72,9 @@ type State struct {
 	Generation uint32 `json:"generation,omitempty"`
 	// Sysctls are those that ipmasq has written, in the order of writing.
 	Sysctls []Sysctl `json:"sysctls,omitempty"`
+	// Docker says that rules of ours may be in the chains that Docker leaves to
+	// users.
+	Docker bool `json:"docker,omitempty"`
 	// Pending is there from an apply that changes rules until it has cut the
 	// flows that they contradict.
 	Pending *Pending `json:"pending,omitempty"`

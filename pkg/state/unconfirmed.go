@@ -26,6 +26,8 @@ type Unconfirmed struct {
 	// Rules is the digest of the rules that were in the kernel before, which
 	// SaveBack keeps.
 	Rules string `json:"rules,omitempty"`
+	// Backend is the name of the backend that held them.
+	Backend string `json:"backend,omitempty"`
 }
 
 func (u *Unconfirmed) validate() error {
