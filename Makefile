@@ -21,9 +21,9 @@ help: ## list the targets
 build: ## build bin/ipmasq
 	go build -buildvcs=$(VCS) -o bin/ipmasq ./cmd/ipmasq
 
-test: setup ## run all tests; as root, those of the kernel again as an ordinary user
-	$(GO_TEST) ./...
-	@if [ "$$(id -u)" = 0 ]; then sh test/as-user.sh; fi
+test: setup build ## run all tests; again on iptables and, as root, as an ordinary user
+	IPMASQ_PROGRAM="$(CURDIR)/bin/ipmasq" $(GO_TEST) -p=$$(($$(nproc) + 1)) ./...
+	@sh test/again.sh
 
 test-vm: ## run packet tests on other kernels, in emulated machines
 	@sh test/setup.sh vm

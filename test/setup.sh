@@ -15,6 +15,7 @@ if [ "${1-}" = vm ]; then
 else
 	need nft nftables
 	need iptables iptables
+	need ipset ipset
 	need conntrack conntrack
 	need ip iproute2
 	need ps procps

@@ -1,7 +1,7 @@
 // Command bench measures ipmasq beside its peers and its limits, in one run, so that ratios mean something on any
 // machine. It prints the target of each figure and whether it was met; it never fails because something was slow.
 //
-//	go run ./test/bench [-only apply,one,daemon,check,sets,packets,flows,events] [-rounds N]
+//	go run ./test/bench [-only apply,iptables,one,daemon,check,sets,packets,flows,events] [-rounds N]
 //	go run ./test/bench -only watch [-watch-for 10m]
 package main
 
@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "apply,one,daemon,check,sets,packets,flows,events", "sections to run, separated by commas; there is also watch")
+	only := flag.String("only", "apply,iptables,one,daemon,check,sets,packets,flows,events", "sections to run, separated by commas; there is also watch")
 	rounds := flag.Int("rounds", 5, "rounds of each measurement")
 	watchFor := flag.Duration("watch-for", 10*time.Minute, "how long the section watch watches")
 	flag.Parse()
@@ -39,7 +39,7 @@ func main() {
 	for _, s := range []struct {
 		name string
 		run  func()
-	}{{"apply", b.apply}, {"one", b.one}, {"daemon", b.daemon}, {"check", b.check}, {"sets", b.sets}, {"packets", b.packets}, {"flows", b.flows},
+	}{{"apply", b.apply}, {"iptables", b.iptables}, {"one", b.one}, {"daemon", b.daemon}, {"check", b.check}, {"sets", b.sets}, {"packets", b.packets}, {"flows", b.flows},
 		{"events", b.events}, {"watch", b.watch}} {
 		if slices.Contains(strings.Split(*only, ","), s.name) {
 			s.run()

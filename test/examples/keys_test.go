@@ -1,12 +1,8 @@
 package examples_test
 
 import (
-	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -41,29 +37,11 @@ func section(t *testing.T, path, heading string) string {
 	return out.String()
 }
 
-// unbuilt is what the parser knows and the compiler refuses by name.
-func unbuilt(t *testing.T) []string {
-	t.Helper()
-	text, err := os.ReadFile("../../pkg/compile/unbuilt.go")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var keys []string
-	for _, m := range regexp.MustCompile(`notBuilt\(.*, "([a-z_]+)"\)`).FindAllStringSubmatch(string(text), -1) {
-		keys = append(keys, m[1])
-	}
-	return keys
-}
-
 // The parser's answer to a key that nobody knows lists those that it knows:
 // each that is built has its row in the reference, and each row is a key.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	const zones = "version: 1\nzones: {lan: {interfaces: eth1}, wan: {interfaces: eth0}}\n"
 	known := regexp.MustCompile(`the keys here are ([a-z0-9_, ]+)`)
-	unbuilt := unbuilt(t)
 	row := regexp.MustCompile("(?m)^\\| (`[^|]*`) \\|")
 	for heading, wrong := range map[string][]string{
 		"## zones":            {"version: 1\nzones: {lan: {qqqqqqqqqqqqqqq: 1}}\n", "version: 1\nzones: {wan: {interfaces: eth0, symmetric: {qqqqqqqqqqqqqqq: 1}}}\n"},
@@ -95,7 +73,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			}
 			for key := range strings.SplitSeq(m[1], ", ") {
 				exists[key] = true
-				if !documented[key] && !slices.Contains(unbuilt, key) {
+				if !documented[key] {
 					t.Errorf("%s: docs/policy.md has no row for `%s`", heading, key)
 				}
 			}
@@ -106,70 +84,4 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			}
 		}
 	}
-}
-
-// What is not built is listed by name, no more and no less.
-func TestWhatIsNotBuiltIsListed(t *testing.T) {
-	later := regexp.MustCompile(`later\[\w+\]\(("[^)]*")\)`)
-	word := regexp.MustCompile("[\"`]([a-z0-9_]+)[\"`]")
-	files, err := filepath.Glob("../../pkg/policy/*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lists [][]string
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range later.FindAllStringSubmatch(string(text), -1) {
-			var keys []string
-			for _, w := range word.FindAllStringSubmatch(m[1], -1) {
-				keys = append(keys, w[1])
-			}
-			lists = append(lists, keys)
-		}
-	}
-	for _, key := range unbuilt(t) {
-		lists = append(lists, []string{key})
-	}
-	if len(lists) == 0 {
-		t.Skip("every key of the language is built")
-	}
-	text := section(t, "../../docs/policy.md", "## What is not built yet")
-	var rows []string
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| where") {
-			rows = append(rows, line)
-		}
-	}
-	for _, keys := range lists {
-		found := false
-		for _, row := range rows {
-			all := true
-			for _, k := range keys {
-				all = all && strings.Contains(row, "`"+k+"`")
-			}
-			found = found || all
-		}
-		if !found {
-			t.Errorf("docs/policy.md has no row with all of %s in `What is not built yet`", strings.Join(keys, ", "))
-		}
-	}
-	built := strings.Join(keysOf(lists), " ")
-	for _, row := range rows {
-		for _, w := range word.FindAllStringSubmatch(row, -1) {
-			if w[1] != "to" && w[1] != "address" && !strings.Contains(" "+built+" ", " "+w[1]+" ") {
-				t.Errorf("docs/policy.md says that `%s` is not built", w[1])
-			}
-		}
-	}
-}
-
-func keysOf(lists [][]string) []string {
-	var out []string
-	for _, l := range lists {
-		out = append(out, l...)
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +11,8 @@ import (
 )
 
 // Each key that the parser knows has a row in docs/testing.md, with tests for
-// each section that has the key; and there are such keys, sections and tests.
+// each section that has the key and the place where docs/policy.md says what it
+// means; and there are such keys, sections, tests and places.
 func TestKeysHaveTests(t *testing.T) {
 	const zones = "version: 1\nzones: {lan: {interfaces: eth1}, wan: {interfaces: eth0}}\n"
 	const wrong = "{qqqqqqqqqqqqqqq: 1}"
@@ -55,6 +57,7 @@ func TestKeysHaveTests(t *testing.T) {
 
 	declared := declaredTests(t)
 	named := regexp.MustCompile("`(Test\\w+)`")
+	linked := regexp.MustCompile(`^\[([a-z_.]+)\]\(policy\.md#([a-z_-]+)\)$`)
 	for line := range strings.Lines(section(t, "../../docs/testing.md", "## Keys and their tests")) {
 		if !strings.HasPrefix(line, "| `") {
 			continue
@@ -76,7 +79,16 @@ func TestKeysHaveTests(t *testing.T) {
 					t.Errorf("`%s`: there is no test %s", key, m[1])
 				}
 			}
-			for section := range strings.SplitSeq(sections, ", ") {
+			for label := range strings.SplitSeq(sections, ", ") {
+				link := linked.FindStringSubmatch(label)
+				if link == nil {
+					t.Errorf("`%s`: %q does not link to docs/policy.md", key, label)
+					continue
+				}
+				section := link[1]
+				if !described(t, link[2], key) {
+					t.Errorf("`%s` of %s: no table below #%s of docs/policy.md has it", key, section, link[2])
+				}
 				if !untested[key+" of "+section] {
 					t.Errorf("`%s`: %s has no such key, or two rows of it", key, section)
 				}
@@ -87,4 +99,27 @@ func TestKeysHaveTests(t *testing.T) {
 	for key := range untested {
 		t.Errorf("docs/testing.md has no row with tests for %s", key)
 	}
+}
+
+// described says whether a table below a heading of docs/policy.md has a row of
+// the key, or of all that another section has.
+func described(t *testing.T, anchor, key string) bool {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		name := strings.TrimSpace(strings.TrimLeft(line, "#"))
+		if !strings.HasPrefix(line, "#") || name != anchor {
+			continue
+		}
+		for row := range strings.Lines(section(t, "../../docs/policy.md", strings.TrimSpace(line))) {
+			cell, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " |")
+			if strings.HasPrefix(row, "| ") && strings.Contains(cell, "`"+key+"`") {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -18,7 +18,7 @@ var elsewhere = map[string]string{
 }
 
 func exhibitions() [][]exhibit {
-	return [][]exhibit{linkExhibits, routeExhibits, kernelExhibits, stateExhibits, ruleExhibits, flowExhibits}
+	return [][]exhibit{linkExhibits, routeExhibits, policyRoutingExhibits, markExhibits, ipsecExhibits, bridgeExhibits, kernelExhibits, stateExhibits, ruleExhibits, sharedExhibits, flowExhibits}
 }
 
 // Each finding of the page is in the gallery, with a severity that the page

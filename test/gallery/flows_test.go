@@ -108,6 +108,20 @@ var flowExhibits = []exhibit{
 		},
 	},
 	{
+		name: "target written down with a wrong MAC", policy: home, first: "neighbour-fixed", severity: "broken", evidence: "192.168.1.10 on eth1 is PERMANENT, 02:00:00:00:00:99",
+		breaks: all(ip("neigh replace 192.168.1.10 lladdr 02:00:00:00:00:99 dev eth1 nud permanent"), unanswered(server, lab.GatewayUplink+":80")),
+		passes: web(lab.GatewayUplink),
+	},
+	{
+		name: "IPv6 target written down with a wrong MAC", policy: home6, first: "neighbour-fixed", severity: "broken", evidence: "fd00:1::10 on eth1 is PERMANENT",
+		breaks: all(ip("neigh replace fd00:1::10 lladdr 02:00:00:00:00:99 dev eth1 nud permanent"), unanswered(server, "["+lab.GatewayUplinkv6+"]:80")),
+	},
+	{
+		name: "next hop written down with a wrong MAC", policy: home, first: "neighbour-fixed", severity: "broken", evidence: "203.0.113.1 on eth0 is PERMANENT",
+		breaks: all(ip("neigh replace 203.0.113.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"), unanswered(lan1, lab.Outside+":80", lab.Outside+":443", "198.51.100.77:443")),
+		passes: out(),
+	},
+	{
 		name: "nothing listens at the target", policy: home, args: []string{"--probe"}, first: "target-refuses", severity: "broken",
 		evidence: "probe: a connection of the gateway's own to 192.168.1.10:80 is refused",
 		mend:     func(_ *testing.T, g *gateway) { g.LAN1.ServeTCP(":80") },

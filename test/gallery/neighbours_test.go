@@ -103,8 +103,8 @@ table ip docker-bridges {
 	}
 	chain filter-FORWARD {
 		type filter hook forward priority filter; policy accept;
-		oifname vmap @filter-forward-out-jumps
-		iifname vmap @filter-forward-in-jumps
+		oifname vmap @filter-forward-in-jumps
+		iifname vmap @filter-forward-out-jumps
 	}
 	chain filter-forward-in__docker0 {
 		ct state established,related counter accept
@@ -129,8 +129,8 @@ table ip docker-bridges {
 	}
 	chain nat-POSTROUTING {
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname vmap @nat-postrouting-in-jumps
-		oifname vmap @nat-postrouting-out-jumps
+		iifname vmap @nat-postrouting-out-jumps
+		oifname vmap @nat-postrouting-in-jumps
 	}
 	chain nat-postrouting-in__docker0 {
 	}
@@ -194,6 +194,23 @@ table inet firewalld {
 		meta l4proto { icmp, ipv6-icmp } accept
 	}
 }
+`
+
+// dockerMarked is the same with --bridge-accept-fwmark=0x10/0x30.
+func dockerMarked() string {
+	const last = `counter drop comment "UNPUBLISHED PORT DROP"`
+	return replaced(dockerNFT, last, `meta mark & 0x30 == 0x10 counter accept comment "ALLOW FW MARK"
+		`+last)
+}
+
+// withDocker is a policy that Docker's rules are to let pass.
+func withDocker(policy string) string { return policy + "gateway: {docker: accept}\n" }
+
+// apps is a policy with a zone on Docker's network.
+const apps = home + `
+forward:
+  rules:
+    - {name: apps, from: lan, to: apps, protocol: tcp, ports: 81, action: accept}
 `
 
 func docker0(t *testing.T, g *gateway) {

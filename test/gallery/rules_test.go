@@ -60,6 +60,9 @@ const (
 	out6 = "[" + lab.Outsidev6 + "]"
 )
 
+// leftBehind is what an apply that was killed, of a policy from then, may leave.
+const leftBehind = "*filter\n:IPMASQ-forward - [0:0]\n-I FORWARD -m comment --comment ipmasq -j IPMASQ-forward\n-A IPMASQ-forward -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n"
+
 const homeInput = home + `
 input:
   default: drop
@@ -78,6 +81,16 @@ var ruleExhibits = []exhibit{
 		breaks: func(t *testing.T, g *gateway) {
 			g.GW.Run(t, "nft", "flush", "chain", "inet", "ipmasq", "nat_postrouting")
 		},
+	},
+	{
+		name: "rules left in iptables-legacy", policy: home, first: "rules-elsewhere", severity: "risk", evidence: "the policy is in the table inet ipmasq",
+		breaks: all(restores("iptables-legacy-restore", leftBehind), blocked(out4)),
+		mend:   reaches(out4),
+	},
+	{
+		name: "rules left in iptables-nft", policy: home, first: "rules-elsewhere", severity: "risk", evidence: "the policy is in the table inet ipmasq",
+		breaks: all(restores("iptables-nft-restore", leftBehind), blocked(out4)),
+		mend:   reaches(out4),
 	},
 	{
 		name: "another address on the LAN", policy: home, first: "rules-behind", severity: "risk", evidence: "set inside_addresses_v4",
@@ -101,6 +114,14 @@ var ruleExhibits = []exhibit{
 	{
 		name: "Docker 28 on both families", policy: home, first: "foreign-drop", severity: "broken", evidence: "chain ip6 filter FORWARD",
 		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), restores("ip6tables-nft-restore", docker28), blocked(out4, out6)), mend: reaches(out4, out6),
+	},
+	{
+		name: "Docker comes behind docker: accept", policy: withDocker(home), first: "foreign-drop", severity: "broken", evidence: "chain ip filter FORWARD",
+		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4),
+	},
+	{
+		name: "Docker's nft backend closes a zone", policy: replaced(withDocker(apps), "  wan:", "  apps: {interfaces: [docker0]}\n  wan:"), first: "foreign-drop", severity: "broken",
+		evidence: "UNPUBLISHED PORT DROP", build: docker0, breaks: nft(dockerNFT),
 	},
 	{
 		name: "only one way is let pass", policy: home, first: "foreign-drop", severity: "broken", evidence: "the answers to masquerade lan-wan",
@@ -207,6 +228,8 @@ var neighbors = []exhibit{
 		g.GW.Run(t, "iptables-nft", "-I", "DOCKER-USER", "-i", "eth1", "-o", "eth0", "-j", "ACCEPT")
 		g.GW.Run(t, "iptables-nft", "-I", "DOCKER-USER", "-i", "eth0", "-o", "eth1", "-j", "ACCEPT")
 	})},
+	{name: "Docker with docker: accept", policy: withDocker(home), passes: out(), build: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), restores("ip6tables-nft-restore", docker28))},
+	{name: "Docker's nft backend with a mark", policy: replaced(withDocker(apps), "  wan:", "  apps: {interfaces: [docker0]}\n  wan:"), build: all(docker0, nft(dockerMarked()))},
 	{name: "ufw with routes allowed", policy: home, build: restores("iptables-nft-restore", replaced(ufwRules, "COMMIT",
 		"-A ufw-user-forward -i eth1 -o eth0 -j ACCEPT\n-A ufw-user-forward -i eth0 -o eth1 -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT"))},
 	{name: "libvirt", policy: home, build: all(libvirt, nft(libvirtRules))},

@@ -68,7 +68,6 @@ var shared = []string{"golang.org/x/sys", "go.yaml.in/yaml/v4"}
 
 // forTests are the modules that only tests need, and where.
 var forTests = map[string][]string{
-	"ti-mo/netfilter":               {"pkg/conntrack"},
 	"rogpeppe/go-internal":          {"cmd/ipmasq"},
 	"santhosh-tekuri/jsonschema/v6": {"pkg/policy"},
 	"urfave/cli/v2":                 {"cmd/ipmasq"},

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +25,8 @@ const (
 // Main runs a package's tests inside fresh namespaces and exits with their code. Call it from TestMain.
 //
 // Where namespaces cannot be made the tests run in place, and those that call [New] are skipped with the reason;
-// with the environment variable CI set they fail.
-func Main(m *testing.M) {
+// with the environment variable CI set they fail. m is the [testing.M], or one that has more to do.
+func Main(m interface{ Run() int }) {
 	if err := Enter(); err != nil {
 		os.Setenv(envRefused, err.Error())
 	}

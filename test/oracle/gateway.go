@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/conntrack"
@@ -44,6 +45,7 @@ type Gateway struct {
 	send    int            // one for what goes in
 	raw     [2]int         // for what the gateway itself sends, by family
 	buffer  []byte
+	variant string // of iptables; "" is nftables
 
 	routes *link.Routes
 	facts  compile.Facts
@@ -267,6 +269,11 @@ func (g *Gateway) Apply(p *policy.Policy) error {
 		return err
 	}
 	e := &engine.Engine{Backend: nftables.New(g.ns.Do), State: folder, NetNS: g.ns, KeepFlows: true}
+	if g.variant != "" {
+		if e.Backend, err = iptables.New(g.ns.Do, g.variant); err != nil {
+			return err
+		}
+	}
 	if _, err := e.Apply(context.Background(), p); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}

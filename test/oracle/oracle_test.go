@@ -53,3 +53,31 @@ func TestOracle(t *testing.T) {
 	t.Logf("seed %d: %d packets through %d policies in %.1fs; %d opened flows, %d could be the answers of others; %s",
 		*seed, all.sent, all.policies, time.Since(start).Seconds(), all.passed, all.skipped, all.sections())
 }
+
+// TestOracleIPTables is the oracle with the other backend, both variants. What that
+// refuses is counted.
+func TestOracleIPTables(t *testing.T) {
+	for _, variant := range []string{"iptables-legacy", "iptables-nft"} {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			lab.Require(t, lab.NFTables(), lab.Binary("nft"), lab.Binary(variant))
+			g := NewGateway(t)
+			g.variant = variant
+			x, start := &tally{entries: map[string]int{}}, time.Now()
+			maker := random.Generator{Timeless: true}
+			for n := uint64(0); x.sent < *packets/2 && time.Since(start) < *budget && x.differences < *most; n++ {
+				maker.Rand = rand.New(rand.NewPCG(*seed, n))
+				p, err := maker.Policy(g.bare())
+				if err != nil {
+					t.Fatal(err)
+				}
+				x.play(t, g, p, rand.New(rand.NewPCG(n, *seed)))
+			}
+			if x.policies == 0 {
+				t.Error("all policies were refused")
+			}
+			t.Logf("seed %d: %d packets through %d policies in %.1fs, %d were refused; %d opened flows, %d could be the answers of others; %s",
+				*seed, x.sent, x.policies, time.Since(start).Seconds(), x.refused, x.passed, x.skipped, x.sections())
+		})
+	}
+}

@@ -15,6 +15,8 @@ import (
 // which all gateways then use, or nothing for nftables.
 func variant(t *testing.T) string {
 	t.Helper()
+	root, _, _ := strings.Cut(t.Name(), "/")
+	ran.Store(root, true)
 	name := os.Getenv("IPMASQ_TEST_BACKEND")
 	switch name {
 	case "", "nftables":
@@ -31,7 +33,7 @@ func variant(t *testing.T) string {
 func (g *gateway) nftablesOnly(t *testing.T, why string) {
 	t.Helper()
 	if g.variant != "" {
-		t.Skip("not with iptables: " + why)
+		g.skips(t, why)
 	}
 }
 
@@ -39,7 +41,7 @@ func (g *gateway) nftablesOnly(t *testing.T, why string) {
 func (g *gateway) keepsCounters(t *testing.T, ip family) {
 	t.Helper()
 	if g.variant == "iptables-nft" && ip.v6() {
-		t.Skip("not with ip6tables-nft-restore, which restores no counters")
+		g.skips(t, "ip6tables-nft-restore restores no counters")
 	}
 }
 
@@ -49,7 +51,7 @@ func (g *gateway) refused(stderr string) string {
 	if g.variant == "" || !strings.Contains(stderr, "the iptables backend refuses") {
 		return ""
 	}
-	return "not with iptables: " + stderr
+	return stderr
 }
 
 // withBackend has the program be one that finds the variant under the name of
@@ -61,20 +63,7 @@ func (g *gateway) withBackend(t *testing.T) {
 		return
 	}
 	bin := filepath.Join(g.dir, "bin")
-	if err := os.MkdirAll(bin, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range []string{"ip", "ip6"} {
-		for _, end := range []string{"", "-save", "-restore"} {
-			program, err := exec.LookPath(family + strings.TrimPrefix(g.variant, "ip") + end)
-			if err == nil {
-				err = os.Symlink(program, filepath.Join(bin, family+"tables"+end))
-			}
-			if err != nil && !os.IsExist(err) { // a second gateway of one topology
-				t.Fatal(err)
-			}
-		}
-	}
+	links(t, bin, g.variant)
 	named := filepath.Join(bin, "backend.yaml")
 	if err := os.WriteFile(named, []byte("version: 1\ngateway: {backend: iptables}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -90,6 +79,25 @@ exec %[2]s "$@"
 	g.program = filepath.Join(bin, "ipmasq")
 	if err := os.WriteFile(g.program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// links makes a folder in which a variant is called iptables.
+func links(t *testing.T, bin, variant string) {
+	t.Helper()
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range []string{"ip", "ip6"} {
+		for _, end := range []string{"", "-save", "-restore"} {
+			program, err := exec.LookPath(family + strings.TrimPrefix(variant, "ip") + end)
+			if err == nil {
+				err = os.Symlink(program, filepath.Join(bin, family+"tables"+end))
+			}
+			if err != nil && !os.IsExist(err) { // a second gateway of one topology
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type traced struct {
 // traces starts one, and waits until the kernel traces.
 func (g *gateway) traces(t *testing.T, args ...string) *traced {
 	t.Helper()
+	g.nftablesOnly(t, "iptables has nothing that tells another program")
 	x := &traced{t: t, begun: make(chan struct{}), done: make(chan struct{})}
 	x.cmd = exec.Command(g.program, append([]string{"explain", "--live", "--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args...)...)
 	x.cmd.Stdout = &x.stdout

@@ -49,6 +49,10 @@ func each(t *testing.T, f func(t *testing.T, ip family)) {
 
 func (f family) v6() bool { return f.headers == 40 }
 
+// tcp is a filter: what is left of the other family's connections still ends
+// while this one's is looked at.
+func (f family) tcp(p *lab.Packet) bool { return lab.IsTCP(p) && p.Src.Is6() == f.v6() }
+
 // at joins an address and a port.
 func at(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
 

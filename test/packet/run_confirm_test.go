@@ -18,8 +18,7 @@ func TestRunConfirm(t *testing.T) {
 	g.leadsTo(t, 8082)
 	// While it waits it is held in force, for no longer than it would have been,
 	// and the files have to wait.
-	g.GW.Run(t, "nft", "flush", "ruleset")
-	d.logs(t, "removed the table inet ipmasq")
+	d.wiped(t)
 	g.leadsTo(t, 8082)
 	g.file(t, "policy.yaml", forwards(8083))
 	d.logs(t, "error: ", "is not confirmed yet")

@@ -131,8 +131,7 @@ func TestRunStaysSmall(t *testing.T) {
 		g.replace(t, "policy.yaml", forwards(8081+i%5))
 		d.logs(t, "ipmasq: applied", "port_forward web")
 		if i%10 == 0 {
-			g.GW.Run(t, "nft", "flush", "ruleset")
-			d.logs(t, "removed the table")
+			d.wiped(t)
 		}
 	}
 	const rounds = 40
@@ -179,8 +178,7 @@ func TestRunMetrics(t *testing.T) {
 	d := g.runs(t, "--metrics", "127.0.0.1:0", g.file(t, "policy.yaml", forwards(8081)))
 	_, url, _ := strings.Cut(d.logs(t, "metrics are served on "), "served on ")
 	d.logs(t, "ipmasq: applied")
-	g.GW.Run(t, "nft", "flush", "ruleset")
-	d.logs(t, "removed the table inet ipmasq")
+	d.wiped(t)
 	g.GW.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=0")
 	d.logs(t, "changed sysctls")
 	g.file(t, "policy.yaml", "version: 1\nzones: 7\n")

@@ -36,7 +36,6 @@ func (g *gateway) runs(t *testing.T, args ...string) *daemon {
 
 func (g *gateway) runsWith(t *testing.T, environment []string, args ...string) *daemon {
 	t.Helper()
-	g.nftablesOnly(t, "the daemon speaks to nftables alone")
 	d := &daemon{gateway: g, lines: make(chan string, 10000), told: make(chan string, 10000), ended: make(chan struct{})}
 	d.cmd = exec.Command(g.program, append([]string{"run", "--netns", g.GW.NetNS(), "--state-dir", g.dir + "/state"}, args...)...)
 	socket := filepath.Join(t.TempDir(), "notify")
@@ -159,6 +158,21 @@ func (g *gateway) file(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// wiped removes all rules there are, as others do who do not mind ours, and waits
+// until the daemon says that it has put back its own.
+func (d *daemon) wiped(t *testing.T) {
+	t.Helper()
+	if d.variant == "" {
+		d.GW.Run(t, "nft", "flush", "ruleset")
+		d.logs(t, "removed the table inet ipmasq")
+		return
+	}
+	for _, family := range []string{"ip", "ip6"} {
+		d.GW.Feed(t, "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n", family+strings.TrimPrefix(d.variant, "ip")+"-restore")
+	}
+	d.logs(t, "the chains of ipmasq in "+d.variant, ": put ")
 }
 
 // replace writes a file as editors do: beside it, then renamed.

@@ -234,7 +234,7 @@ func TestSNATDistribution(t *testing.T) {
 		{"round-robin range", ranged, "distribution: round-robin", []int{40, 41, 42}, inTurn(40, 41, 42)},
 		{"round-robin list", list, "distribution: round-robin", []int{40, 44, 47}, inTurn(44, 40, 47)},
 		{"round-robin with ports", list, "distribution: round-robin, outside_ports: 20000-60000", []int{40, 44, 47}, inTurn(44, 40, 47)},
-		{"round-robin with a limit", list, "distribution: round-robin, max_connections: {total: 100}", []int{40, 44, 47}, inTurn(44, 40, 47)},
+		{"round-robin with a limit", list, "distribution: round-robin, max_connections: {per_host: 100}", []int{40, 44, 47}, inTurn(44, 40, 47)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

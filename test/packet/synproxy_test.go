@@ -114,7 +114,7 @@ func TestSynproxyFlood(t *testing.T) {
 	g := applied(t, topo, proxied)
 	each(t, func(t *testing.T, ip family) {
 		const flood = 1000
-		arrived := g.DMZ.Count("eth0", lab.All(lab.Incoming, lab.IsTCP))
+		arrived := g.DMZ.Count("eth0", lab.All(lab.Incoming, ip.tcp))
 		answered := g.GW.Count("eth0", lab.All(lab.Outgoing, lab.HasFlags(lab.SYN|lab.ACK)))
 		before := g.tracked(t)
 		opensHalf(t, g.Server, ip, flood)
@@ -158,8 +158,8 @@ func TestSynproxyConnects(t *testing.T) {
 		t.Errorf("%s was %s and is %s", loose, was, now)
 	}
 	each(t, func(t *testing.T, ip family) {
-		outer := g.GW.Capture("eth0", lab.IsTCP)
-		inner := g.GW.Capture("eth2", lab.IsTCP)
+		outer := g.GW.Capture("eth0", ip.tcp)
+		inner := g.GW.Capture("eth2", ip.tcp)
 		c := opens(t, g.Server, at(ip.dmz, 80), ip.outside)
 		carries(t, c)
 		g.Settle()
@@ -311,11 +311,8 @@ func TestSynproxyLimits(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.InsideRoutes(), lab.WithoutGuest())
 	answering(topo.DMZ)
-	g := applied(t, topo, zones+`
-forward:
-  rules:
-    - {name: web, from: wan, to: dmz, protocol: tcp, ports: 80, action: accept, synproxy: true, max_connections: {per_host: 2, total: 3}, log: true}
-`)
+	g := applied(t, topo, zones+"forward:\n  rules:\n"+
+		eachFamily("    - {name: web$n, family: $f, from: wan, to: dmz, protocol: tcp, ports: 80, action: accept, synproxy: true, max_connections: {per_host: 2, total: 3}, log: true}\n"))
 	each(t, func(t *testing.T, ip family) {
 		var open []*lab.Conn
 		for range 2 {

@@ -115,7 +115,11 @@ port_forward:
 		g.LAN1.SendPacket("eth0", lab.TCP{Header: lab.Between(ip.lan1, ip.outside), SrcPort: 999, DstPort: 81, Flags: lab.SYN}.Bytes())
 		g.DMZ.SendPacket("eth0", lab.TCP{Header: lab.Between(ip.dmz, ip.outside), SrcPort: 999, DstPort: 81, Flags: lab.SYN}.Bytes())
 		g.Settle()
-		g.lives(t, protoTCP, ip.lan1, ip.outside, 81, 10*time.Minute)
+		unanswered := 10 * time.Minute
+		if g.variant != "" {
+			unanswered = 5 * time.Minute // of a first packet conntrack knows no window: then it is no more than for retransmissions
+		}
+		g.lives(t, protoTCP, ip.lan1, ip.outside, 81, unanswered)
 		g.lives(t, protoTCP, ip.dmz, ip.outside, 81, 120*time.Second)
 
 		// The kernel takes an exchange for a stream after two seconds.
@@ -168,6 +172,34 @@ func TestTimeoutsChange(t *testing.T) {
 		send(1002)
 		g.lives(t, protoUDP, ip.lan1, ip.outside, 1001, 30*time.Second)
 		g.lives(t, protoUDP, ip.lan1, ip.outside, 1002, 400*time.Second)
+	})
+	g.delete(t)
+}
+
+// An entry before others has its flows alone, with timeouts or without.
+func TestTimeoutsOfNarrowerEntry(t *testing.T) {
+	t.Parallel()
+	topo := lab.Gateway(t, lab.WithoutGuest())
+	answering(topo.Server)
+	g := applied(t, topo, zones+`
+masquerade:
+  - {name: plain, from: lan, to: wan, sources: [192.168.1.11, "fd00:1::11"]}
+  - {name: web, from: lan, to: wan, protocol: tcp, ports: 80, timeouts: {tcp: {established: 1h}}}
+  - {name: rest, from: [lan, dmz], to: wan, timeouts: {tcp: {established: 2h}, udp: {unreplied: 200s}}}
+`)
+	each(t, func(t *testing.T, ip family) {
+		for _, h := range []*lab.Host{g.LAN1, g.LAN2, g.DMZ} {
+			opens(t, h, at(ip.outside, 80), ip.uplink)
+			opens(t, h, at(ip.outside, 22), ip.uplink)
+			asks(t, h, at(ip.outside, 53), ip.uplink)
+		}
+		g.lives(t, protoTCP, ip.lan1, ip.outside, 80, time.Hour)
+		g.lives(t, protoTCP, ip.lan1, ip.outside, 22, 2*time.Hour)
+		g.lives(t, protoUDP, ip.lan1, ip.outside, 53, 200*time.Second)
+		g.lives(t, protoTCP, ip.lan2, ip.outside, 80, 120*time.Hour)
+		g.lives(t, protoTCP, ip.lan2, ip.outside, 22, 120*time.Hour)
+		g.lives(t, protoUDP, ip.lan2, ip.outside, 53, 30*time.Second)
+		g.lives(t, protoTCP, ip.dmz, ip.outside, 80, 2*time.Hour)
 	})
 	g.delete(t)
 }

@@ -86,7 +86,9 @@ func TestUplinkRenumbered(t *testing.T) {
 		topo.GW.Route("default", next)
 		reachable(t, g, ip, address)
 		comesBack(t, u, address)
-		leaks.none(t)
+		if g.variant == "" {
+			leaks.none(t)
+		} // iptables cannot look behind nat, for a moment without an address (docs/backends.md)
 		g.ipmasq(t, 0, "status") // no drift
 		g.delete(t)
 	})

@@ -167,7 +167,7 @@ func TestVMUplinkPPPMTU(t *testing.T) {
 			uplink = linkGWv6
 		}
 		said := g.LAN1.Capture("eth0", lab.All(lab.Incoming, lab.IsICMP))
-		arrived := g.Server.Capture("eth0", lab.All(lab.Incoming, lab.IsTCP))
+		arrived := g.Server.Capture("eth0", lab.All(lab.Incoming, ip.tcp))
 		c := opens(t, g.LAN1, at(ip.outside, 80), uplink)
 		if c == nil {
 			return

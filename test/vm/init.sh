@@ -15,6 +15,10 @@ mount -t tmpfs -o mode=755 run /run
 # two of them that ask at once do not wait for each other.
 /bin/busybox mknod /dev/ppp c 108 0
 for module in veth bridge br_netfilter nf_tables nf_conntrack; do /sbin/modprobe $module; done
+# Tests are in namespaces of their own. What is the machine's alone they do here.
+: >/machine-netns
+mount --bind /proc/self/ns/net /machine-netns
+echo 1 >/proc/sys/net/netfilter/nf_log_all_netns
 exec </dev/null >/dev/ttyS0 2>&1
 /bin/busybox stty raw -F /dev/ttyS0
 echo "booted $(/bin/busybox uname -r)"

@@ -1,0 +1,62 @@
+package packet
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ipmasq/ipmasq/test/lab"
+)
+
+// Zones, sets and entries may have the names of words that nft(8) has for itself.
+// The kernel takes objects of any name, but nft cannot load what it then lists.
+func TestNamesOfKeywords(t *testing.T) {
+	t.Parallel()
+	topo := lab.Gateway(t, lab.WithoutGuest(), lab.InsideRoutes())
+	answering(topo.Server, topo.LAN1, topo.DMZ)
+	g := untouched(t, topo)
+	g.nftablesOnly(t, "nft(8) does not list it")
+	g.apply(t, `
+zones:
+  fwd: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"]}
+  table: {interfaces: [eth2], networks: [192.168.2.0/24, "fd00:2::/64"]}
+  ip: {interfaces: [eth0]}
+sets:
+  drop: [192.168.2.0/24, "fd00:2::/64"]
+  set: [198.51.100.0/24, "2001:db8:100::/48"]
+masquerade:
+  - {name: accept, from: fwd, to: ip, max_connections: {per_host: 100}, log: {group: 5}, timeouts: {udp: {replied: 3m}}, helpers: ftp}
+  - {name: counter, from: table, to: ip, protocol: udp}
+port_forward:
+  - {name: dnat, from: ip, protocol: tcp, ports: 8080, to: "192.168.1.10:80"}
+  - {name: map, from: ip, protocol: tcp, ports: 8080, to: "[fd00:1::10]:80"}
+forward:
+  rules:
+    - {name: chain, from: fwd, to: table, destinations: "@drop", protocol: tcp, ports: [80, 443], action: accept}
+    - {name: meta, from: table, to: fwd, sources: "@drop", action: reject, rate: 10/second}
+    - {name: rule, from: ip, sources: "@set", protocol: udp, action: drop}
+`)
+	each(t, func(t *testing.T, ip family) {
+		opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
+		opens(t, g.LAN1, at(ip.dmz, 80), ip.lan1)
+		opens(t, g.Server, at(ip.uplink, 8080), ip.outside)
+		failsUDP(t, g.Server, at(ip.dmz, 53), lab.IsTimeout)
+	})
+	for _, name := range []string{"masquerade accept", "forward chain"} {
+		if e := g.entry(t, name); e.NewFlows != 2 {
+			t.Errorf("status counts %+v of %s, want 2 flows", e, name)
+		}
+	}
+	listed := filepath.Join(g.dir, "listed.nft")
+	if err := os.WriteFile(listed, []byte(g.GW.Run(t, "nft", "list", "ruleset")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.GW.Run(t, "nft", "flush", "ruleset")
+	g.GW.Run(t, "nft", "-f", listed)
+	each(t, func(t *testing.T, ip family) {
+		opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
+		opens(t, g.LAN1, at(ip.dmz, 80), ip.lan1)
+		opens(t, g.Server, at(ip.uplink, 8080), ip.outside)
+	})
+	g.delete(t)
+}
