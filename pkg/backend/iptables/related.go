@@ -12,12 +12,12 @@ import (
 // another way: the helper was assigned before that was known. What such a helper
 // expects is not let pass for its sake. It is told by this: expected flows are
 // translated as the flow is that they belong to (nf_nat_follow_master), and
-// nobody has translated that one. Of helpers that translate nothing it cannot be
-// told: what they expect comes from the client itself, and is translated as any
-// other flow of it, behind forward.
+// nobody has translated that one. That of SANE translates nothing: what it expects
+// comes from the client itself, and is translated as any other flow of it, behind
+// forward.
 
 // translates says whether a helper translates what it expects.
-func translates(helper string) bool { return helper != "sane" && helper != "netbios-ns" }
+func translates(helper string) bool { return helper != "sane" }
 
 // looseHelpers are the kernel's names of the helpers that flows may have which
 // they are not for.
