@@ -178,6 +178,8 @@ func TestBootUnconfirmed(t *testing.T) {
 			t.Parallel()
 			m := withUnit(t, unit, goodPolicy)
 			m.boot()
+			// The daemon would apply what it watches by itself, for good, if it came first.
+			_, _ = m.try("systemctl", "kill", "--signal=STOP", unit)
 			m.write("/etc/ipmasq/policy.yaml", strings.Replace(goodPolicy, "{from: lan, to: wan}", "{name: other, from: lan, to: wan}", 1))
 			m.run("systemd-run", "--unit=session.service", "ipmasq", "apply", "--confirm", "1h")
 			m.until("the other policy is in force", func() bool { return strings.Contains(m.run("nft", "list", "ruleset"), "masquerade other") })
