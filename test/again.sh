@@ -18,8 +18,9 @@ trap 'exit 1' INT TERM
 mkdir -m 755 "$tmp/src" "$tmp/bin"
 chmod 711 "$tmp"
 
-# What of the packet tests an ordinary user runs on iptables too: each kind of
-# translation, the rules, the leak guard, and that nothing is left.
+# What of the packet tests an ordinary user runs, on each backend: each kind of
+# translation, the rules, the leak guard, and that nothing is left. All of them
+# would take too long in CI: `test/again.sh test/packet` has the user run them.
 few='^(TestMasquerade|TestSNATOrder|TestOneToOne|TestPortForward|TestPortForwardMap|TestHairpin|TestRedirectProxy|TestForwardRules|TestInput|TestGuardStrays|TestDelete.*|TestApplyAgain|TestLog|TestLimitPortForward)$'
 
 # A line is a job: where, as whom, on which backend, and which tests.
@@ -34,7 +35,9 @@ if [ "$(id -u)" = 0 ]; then
 	packages=${*:-$(grep -lrE 'lab\.Main\(|Cloneflags' --include='*_test.go' cmd pkg test | xargs -n1 dirname | sort -u)}
 	for p in test/packet test/gallery $packages; do
 		grep -q "^$p $user nftables" "$jobs" 2>/dev/null && continue
-		case " $(echo $packages) " in *" $p "*) echo "$p $user nftables ." ;; esac
+		tests=.
+		[ $# != 0 ] || [ "$p" != test/packet ] || tests=$few
+		case " $(echo $packages) " in *" $p "*) echo "$p $user nftables $tests" ;; esac
 	done >>"$jobs"
 	if [ $# = 0 ]; then
 		for variant in iptables-legacy iptables-nft; do

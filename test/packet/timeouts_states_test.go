@@ -42,13 +42,13 @@ masquerade:
 		if err := closing.CloseWrite(); err != nil {
 			t.Error(err)
 		}
+		g.soon(t, ip, 25, 300*time.Second) // at once: it does not stay in that state for ever
 		half, err := g.LAN1.DialTCP(lab.Patience, at(ip.outside, 80), lab.NoGreeting())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer half.Close()
 		g.soon(t, ip, 80, 200*time.Second)
-		g.soon(t, ip, 25, 300*time.Second)
 		for _, h := range []*lab.Host{g.Server, g.LAN1} {
 			h.Run(t, "nft", "delete", "table", "inet", "lost")
 		}
