@@ -50,7 +50,7 @@ type Lab struct {
 func New(t TB) *Lab {
 	t.Helper()
 	if err := entered(); err != nil {
-		lacking(t, "no lab: %v", err)
+		Lacking(t, "no lab: %v", err)
 		return nil
 	}
 	l := &Lab{

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ipmasq/ipmasq/test/built"
+	"github.com/ipmasq/ipmasq/test/lab"
 	"golang.org/x/sys/unix"
 )
 
@@ -280,26 +281,18 @@ func require(t *testing.T) {
 	}
 	for _, file := range []string{"/usr/lib/systemd/systemd", "/usr/lib/systemd/systemd-networkd"} {
 		if _, err := os.Stat(file); err != nil {
-			lacking(t, err.Error())
+			lab.Lacking(t, "%v", err)
 		}
 	}
 	for _, name := range []string{"nsenter", "ip", "nft", "conntrack", "bash", "systemctl"} {
 		if _, err := exec.LookPath(name); err != nil {
-			lacking(t, err.Error())
+			lab.Lacking(t, "%v", err)
 		}
 	}
 	kinds, err := os.ReadFile("/proc/filesystems")
 	if err != nil || !bytes.Contains(kinds, []byte("\tcgroup2\n")) {
-		lacking(t, "this kernel has no control groups of version 2")
+		lab.Lacking(t, "this kernel has no control groups of version 2")
 	}
-}
-
-func lacking(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
 }
 
 // build builds ipmasq once, in a folder that goes at the end.

@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ipmasq/ipmasq/test/lab"
 )
 
 // copied gives copies of the units that name the program where it is.
 func copied(t *testing.T) []string {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		lacking(t, err.Error())
+		lab.Lacking(t, "%v", err)
 	}
 	units, err := filepath.Glob("../../examples/systemd/*.service")
 	if err != nil || len(units) != 2 {
