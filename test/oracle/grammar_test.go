@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ipmasq/ipmasq/pkg/compile"
-	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/test/grammar"
 	"github.com/ipmasq/ipmasq/test/random"
 )
 
@@ -37,68 +36,11 @@ var excluded = map[string]string{
 	"*.rules.log.rate.per":     "the same",
 }
 
-// unknown is a key that no mapping has: the parser answers with those that one
-// has.
-const unknown = "qqqqqqqqqqqqqqq"
-
-var keysHere = regexp.MustCompile(`unknown key "` + unknown + `"; the keys here are ([a-z0-9_, ]+)`)
-
-// keys gives the keys of a mapping of the grammar, or nil where there is none.
-func keys(path []string) []string {
-	text := "{" + unknown + ": 1}"
-	for _, key := range slices.Backward(path) {
-		text = "{" + strings.Replace(key, "*", "any-name", 1) + ": " + text + "}"
-	}
-	text = "{version: 1, " + text[1:]
-	_, err := policy.Parse("policy.yaml", []byte(text))
-	if err == nil {
-		return nil
-	}
-	m := keysHere.FindStringSubmatch(err.Error())
-	if m == nil {
-		return nil
-	}
-	return strings.Split(m[1], ", ")
-}
-
-// grammar gives every key of the language by its path, as the parser knows it.
-func grammar(path []string, found map[string]bool) {
-	for _, key := range keys(path) {
-		below := append(slices.Clone(path), key)
-		found[strings.Join(below, ".")] = true
-		grammar(below, found)
-		if len(path) == 0 {
-			grammar(append(below, "*"), found) // by names
-		}
-	}
-}
-
-// written adds the paths of all keys that a policy has.
-func written(n *yaml.Node, path string, found map[string]int) {
-	switch n.Kind {
-	case yaml.DocumentNode, yaml.SequenceNode:
-		for _, x := range n.Content {
-			written(x, path, found)
-		}
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i].Value
-			if path == "zones" || path == "sets" {
-				key = "*"
-			}
-			below := strings.TrimPrefix(path+"."+key, ".")
-			found[below]++
-			written(n.Content[i+1], below, found)
-		}
-	}
-}
-
 // TestEveryKey has the oracle's policies use every key that the parser knows,
 // but for those on the list.
 func TestEveryKey(t *testing.T) {
 	t.Parallel()
-	known := map[string]bool{}
-	grammar(nil, known)
+	known := grammar.Keys()
 	if len(known) < 100 || !known["forward.rules.rate.burst"] || !known["zones.*.symmetric.mark"] {
 		t.Fatalf("the parser tells only %v", slices.Sorted(maps.Keys(known)))
 	}
@@ -132,7 +74,7 @@ func TestEveryKey(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(p.Text), &doc); err != nil {
 			t.Fatal(err)
 		}
-		written(&doc, "", made)
+		grammar.Written(&doc, made)
 	}
 	n := 0
 	for _, path := range slices.Sorted(maps.Keys(known)) {
