@@ -91,7 +91,7 @@ func (t *translator) match(m ruleset.Match) ([]alternative, error) {
 			return nil, err
 		}
 		patterns := []string{p}
-		if f == ruleset.FibDaddrOIfName && m.Op == ruleset.Equal && t.towards != nil {
+		if m.Op == ruleset.Equal && t.towards != nil {
 			patterns = t.towards
 		}
 		return t.toWay(f, patterns, m.Op == ruleset.NotEqual)

@@ -393,17 +393,10 @@ func (t *translator) chain(c *ruleset.Chain, jumped bool) {
 		if !t.possible(r) {
 			continue
 		}
-		var lines []line
-		var err error
-		if patterns, n := sameWays(c.Rules[i:]); n > 0 {
-			lines, err = t.returns(r, patterns)
-			i += n - 1
-		} else {
-			t.towards = t.likeWays(c.Rules[i:])
-			lines, err = t.rule(r, jumped)
-			i += max(len(t.towards), 1) - 1
-			t.towards = nil
-		}
+		t.towards = t.likeWays(c.Rules[i:])
+		lines, err := t.rule(r, jumped)
+		i += max(len(t.towards), 1) - 1
+		t.towards = nil
 		if err != nil {
 			o, ok := t.placedRule(r, map[string]bool{c.Name: true})
 			if !ok {

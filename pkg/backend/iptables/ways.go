@@ -155,52 +155,28 @@ func overlap(a, b atom) (lo, hi netip.Addr, ok bool) {
 	return lo, hi, !hi.Less(lo)
 }
 
-// sameWays gives how many rules from one on differ in nothing but the interface
-// by which the way back leads, and the patterns of these.
-func sameWays(rules []*ruleset.Rule) (patterns []string, n int) {
-	for _, r := range rules {
-		m := r.Matches
-		if len(m) != 1 || m[0].Fields[0] != ruleset.FibSaddrOIfName || m[0].Op != ruleset.Equal || len(r.Do) > 0 || r.Counter != "" ||
-			r.Action.Kind != ruleset.Return || r.Origin != rules[0].Origin {
-			break
-		}
-		p, err := patternOf(m[0])
-		if err != nil {
-			break
-		}
-		patterns = append(patterns, p)
-		n++
-	}
-	return patterns, n
-}
-
 // likeWays gives the interfaces of rules from one on that differ in nothing but
-// the one by which the way leads to the destination: nft(8) takes no sets of
-// these, and what is behind all of them together may be known where it is not of
-// each.
+// the one by which the way to an address leads: nft(8) takes no sets of these,
+// and what is behind all of them together may be known where it is not of each.
 func (t *translator) likeWays(rules []*ruleset.Rule) (patterns []string) {
-	asks := func(m ruleset.Match) bool { return m.Fields[0] == ruleset.FibDaddrOIfName && m.Op == ruleset.Equal }
 	first := rules[0]
-	if t.place.mode == routed || !ends(&first.Action) {
+	asks := func(m ruleset.Match) bool { return asksWay(m.Fields[0]) }
+	at := slices.IndexFunc(first.Matches, asks)
+	if at < 0 || slices.ContainsFunc(first.Matches[at+1:], asks) || !ends(&first.Action) || t.place.mode == routed && first.Matches[at].Fields[0] == ruleset.FibDaddrOIfName {
 		return nil
 	}
 	for _, r := range rules {
-		same := len(r.Matches) == len(first.Matches) && r.Origin == first.Origin && r.Counter == first.Counter &&
-			reflect.DeepEqual(r.Do, first.Do) && reflect.DeepEqual(r.Action, first.Action)
-		pattern := ""
-		for k := 0; same && k < len(r.Matches); k++ {
-			if m := r.Matches[k]; !asks(m) || !asks(first.Matches[k]) {
-				same = reflect.DeepEqual(m, first.Matches[k])
-			} else if p, err := patternOf(m); err == nil && pattern == "" {
-				pattern = p
-			} else {
-				same = false
-			}
-		}
-		if !same || pattern == "" {
+		if len(r.Matches) != len(first.Matches) || r.Origin != first.Origin || r.Counter != first.Counter ||
+			!reflect.DeepEqual(r.Do, first.Do) || !reflect.DeepEqual(r.Action, first.Action) {
 			break
 		}
-		patterns = append(patterns, pattern)
+		others := func(x *ruleset.Rule) []ruleset.Match { return slices.Delete(slices.Clone(x.Matches), at, at+1) }
+		m := r.Matches[at]
+		p, err := patternOf(m)
+		if err != nil || m.Op != ruleset.Equal || !slices.Equal(m.Fields, first.Matches[at].Fields) || !reflect.DeepEqual(others(r), others(first)) {
+			break
+		}
+		patterns = append(patterns, p)
 	}
 	if len(patterns) < 2 {
 		return nil
@@ -224,18 +200,4 @@ func patternOf(m ruleset.Match) (string, error) {
 		lo, hi = bounds(m.Value, m.Bits, size)
 	}
 	return interfaces(lo, hi)
-}
-
-// returns translates rules that let go back what has a way by one of some
-// interfaces.
-func (t *translator) returns(r *ruleset.Rule, patterns []string) ([]line, error) {
-	when, err := t.toWay(ruleset.FibSaddrOIfName, patterns, false)
-	if err != nil {
-		return nil, err
-	}
-	w := t.writer(r)
-	for _, a := range when {
-		w.write(a, nil, "", "-j RETURN")
-	}
-	return w.lines, w.err
 }
