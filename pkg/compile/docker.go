@@ -242,21 +242,10 @@ func (p passings) list() []ruleset.Passing {
 		}
 	}
 	slices.SortFunc(out, func(a, b ruleset.Passing) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), order(a.Answers, b.Answers), cmp.Compare(a.In, b.In), cmp.Compare(a.Out, b.Out),
+		return cmp.Or(cmp.Compare(a.Family, b.Family), compareBool(a.Answers, b.Answers), cmp.Compare(a.In, b.In), cmp.Compare(a.Out, b.Out),
 			cmp.Compare(a.From.String(), b.From.String()), cmp.Compare(a.To.String(), b.To.String()))
 	})
 	return out
-}
-
-// order has what is not so first.
-func order(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // dockerMarks builds the chain that marks what passes to bridges of Docker's: its

@@ -77,6 +77,7 @@ func (c *compiler) lookups(f *forwards) {
 	c.findOpened(f)
 }
 
+// compareBool has what is not so first.
 func compareBool(a, b bool) int {
 	switch {
 	case a == b:

@@ -3,15 +3,11 @@ package flows_test
 import (
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
-	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/conntrack"
 	"github.com/ipmasq/ipmasq/pkg/explain"
 	"github.com/ipmasq/ipmasq/pkg/flows"
-	"github.com/ipmasq/ipmasq/pkg/link"
-	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
@@ -20,37 +16,17 @@ import (
 // classes and between them, by all policies of package compile.
 func TestClasses(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../compile/testdata/*.yaml")
-	if err != nil || len(files) < 50 {
-		t.Fatalf("%d policies: %v", len(files), err)
-	}
-	f := gateway()
-	f.Links = append(f.Links, link.Link{Name: "ppp0", Index: 7, Up: true, Kind: "ppp", PointToPoint: true,
-		Addresses: []link.Address{{Prefix: netip.MustParsePrefix("192.0.2.1/32")}, {Prefix: netip.MustParsePrefix("2001:db8:c::1/64")}}})
-	f.Defaults = []link.DefaultRoute{{Family: link.IPv4, Interface: "ppp0", Table: link.MainTable}, {Family: link.IPv6, Interface: "ppp0", Table: link.MainTable}}
+	f := onPPP()
 	policies, ours, known := 0, 0, 0
-	for i, name := range files {
-		p, err := policy.Load([]string{name}, policy.LoadOptions{})
-		if err != nil {
-			continue // some say no more than that they are wrong
-		}
-		facts := compileFacts(f)
-		r, err := compile.Compile(p, facts)
-		if err != nil {
-			continue
-		}
-		j := flows.NewJudge(r.Ruleset, facts.Resolve(p), f, routesOf(f))
+	everyPolicy(t, f, func(name string, j *flows.Judge) {
 		if !j.Classify() {
-			t.Logf("%s has no classes", filepath.Base(name))
-			continue
-		}
-		policies++
-		ours += alike(t, filepath.Base(name), j, rand.New(rand.NewPCG(uint64(i), 1)))
-		known += j.Alike()
-		if t.Failed() {
+			t.Logf("%s has no classes", name)
 			return
 		}
-	}
+		policies++
+		ours += alike(t, name, j, rand.New(rand.NewPCG(uint64(policies), 1)))
+		known += j.Alike()
+	})
 	t.Logf("%d policies, %d flows that they translated, %d classes", policies, ours, known)
 	if policies < 50 || ours < 5000 {
 		t.Errorf("%d policies translated %d flows; the flows are too far from the policies", policies, ours)

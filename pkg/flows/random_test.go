@@ -20,15 +20,36 @@ import (
 // translated it; the same flow with another target or source has not.
 func TestOwnFlows(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../compile/testdata/*.yaml")
-	if err != nil || len(files) < 50 {
-		t.Fatalf("%d policies: %v", len(files), err)
+	f := onPPP()
+	accepted, translated := 0, 0
+	everyPolicy(t, f, func(name string, j *flows.Judge) {
+		a, b := ownFlows(t, name, j, routesOf(f), 6000)
+		accepted, translated = accepted+a, translated+b
+	})
+	t.Logf("%d flows passed, %d of them translated", accepted, translated)
+	if translated < 5000 {
+		t.Errorf("%d flows were translated; the packets are too far from the policies", translated)
 	}
+}
+
+// onPPP is the gateway with a third uplink, over which both families have their
+// default route.
+func onPPP() link.Facts {
 	f := gateway()
 	f.Links = append(f.Links, link.Link{Name: "ppp0", Index: 7, Up: true, Kind: "ppp", PointToPoint: true,
 		Addresses: []link.Address{{Prefix: netip.MustParsePrefix("192.0.2.1/32")}, {Prefix: netip.MustParsePrefix("2001:db8:c::1/64")}}})
 	f.Defaults = []link.DefaultRoute{{Family: link.IPv4, Interface: "ppp0", Table: link.MainTable}, {Family: link.IPv6, Interface: "ppp0", Table: link.MainTable}}
-	accepted, translated := 0, 0
+	return f
+}
+
+// everyPolicy calls a function with the judge of each policy of package compile,
+// until one has failed.
+func everyPolicy(t *testing.T, f link.Facts, do func(name string, j *flows.Judge)) {
+	t.Helper()
+	files, err := filepath.Glob("../compile/testdata/*.yaml")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d policies: %v", len(files), err)
+	}
 	for _, name := range files {
 		p, err := policy.Load([]string{name}, policy.LoadOptions{})
 		if err != nil {
@@ -39,13 +60,10 @@ func TestOwnFlows(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		j := flows.NewJudge(r.Ruleset, facts.Resolve(p), f, routesOf(f))
-		a, b := ownFlows(t, filepath.Base(name), j, routesOf(f), 6000)
-		accepted, translated = accepted+a, translated+b
-	}
-	t.Logf("%d flows passed, %d of them translated", accepted, translated)
-	if translated < 5000 {
-		t.Errorf("%d flows were translated; the packets are too far from the policies", translated)
+		do(filepath.Base(name), flows.NewJudge(r.Ruleset, facts.Resolve(p), f, routesOf(f)))
+		if t.Failed() {
+			return
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -139,4 +140,21 @@ func (h *Host) resolve(link netlink.Link, hop netip.Addr) (net.HardwareAddr, err
 		}
 	}
 	return nil, fmt.Errorf("resolve %s on %s: %w", hop, link.Attrs().Name, unix.EHOSTUNREACH)
+}
+
+// SendItself sends one UDP packet over loopback, in IPv4, to a port that is open: no answer comes.
+func (h *Host) SendItself(t testing.TB) {
+	t.Helper()
+	err := h.Do(func() error {
+		server, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+		_, err = server.WriteTo([]byte("x"), server.LocalAddr())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -4,7 +4,6 @@ package nftables_test
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -35,23 +34,8 @@ var (
 	_ backendtest.Neighbor = (*host)(nil)
 )
 
-// Send has the host send itself a packet, to a port that is open: no answer
-// comes to be counted too.
-func (h *host) Send(t testing.TB) {
-	t.Helper()
-	err := h.host.Do(func() error {
-		server, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer server.Close()
-		_, err = server.WriteTo([]byte("x"), server.LocalAddr())
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+// Send has the host send itself a packet.
+func (h *host) Send(t testing.TB) { h.host.SendItself(t) }
 
 // Disturb adds a rule to somebody else's tables, of which one has our name.
 func (h *host) Disturb(t testing.TB) {
