@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/daemon"
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/sysctl"
@@ -121,6 +122,8 @@ func (p *program) report(err error) int {
 		p.hintf("%s", writable.hint())
 	case errors.As(err, &old):
 		old.explain(p)
+	case errors.Is(err, backend.ErrNoProgram):
+		p.hintf("install the package iptables, or have PATH name the folder that it is in, as /usr/sbin")
 	}
 	switch {
 	case !errors.Is(err, fs.ErrPermission) || errors.As(err, &file):

@@ -49,6 +49,9 @@ var (
 	ErrOwned = errors.New("a running daemon owns the rules (ipmasq run --own-table): edit the files that it watches, or stop it")
 	// ErrNotSupported says that the kernel cannot do this at all.
 	ErrNotSupported = errors.New("not supported by this kernel")
+	// ErrNoProgram says that a program that the backend runs is nowhere that
+	// PATH names.
+	ErrNoProgram = errors.New("there is no such program in PATH")
 )
 
 // Refused says which object the kernel did not take, and for which entry of

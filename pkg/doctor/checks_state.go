@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/state"
 )
 
@@ -24,12 +26,19 @@ func stateUnusable(h *Host) []Finding {
 	if h.State.Problem == nil {
 		return nil
 	}
-	return []Finding{{
+	f := Finding{
 		Severity: Broken, Weight: 970,
 		Title:    "the state folder cannot be used: what was applied is not known, and apply will refuse",
 		Evidence: strings.Split("state: "+h.State.Problem.Error(), "\n"),
 		Mend:     []string{"# do what the message says; then ipmasq apply FILE"},
-	}}
+	}
+	if errors.Is(h.State.Problem, backend.ErrNotSupported) {
+		f.Title = "the rules in force cannot be looked at, and apply will refuse"
+	}
+	if errors.Is(h.State.Problem, backend.ErrNoProgram) {
+		f.Mend = []string{"# install the package iptables, or have PATH name the folder that it is in, as /usr/sbin"}
+	}
+	return []Finding{f}
 }
 
 // nothingApplied is about a host on which ipmasq has nothing to do.

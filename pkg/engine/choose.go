@@ -33,7 +33,10 @@ func (e *Engine) choose(ctx context.Context, p *policy.Policy) (warning string, 
 	if name == "" || name == "auto" {
 		return e.auto(ctx)
 	}
-	return "", e.take(name)
+	if err := e.take(name); err != nil {
+		return "", fmt.Errorf("gateway.backend: %s: %w", name, err)
+	}
+	return "", nil
 }
 
 // take makes a backend the one that is used.
@@ -85,7 +88,10 @@ func (e *Engine) chooseHeld(ctx context.Context, s *state.State) error {
 		return nil
 	}
 	if s.Backend != "" {
-		return e.take(s.Backend)
+		if err := e.take(s.Backend); err != nil {
+			return fmt.Errorf("the rules in force are in %s: %w", s.Backend, err)
+		}
+		return nil
 	}
 	if _, err := e.auto(ctx); err != nil && !errors.Is(err, backend.ErrNotSupported) {
 		return err

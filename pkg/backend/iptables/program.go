@@ -46,7 +46,7 @@ func Choice() (variant string, err error) {
 		}
 		why = cmp.Or(why, err)
 	}
-	return "", fmt.Errorf("%w: %w", backend.ErrNotSupported, why)
+	return "", fmt.Errorf("%w%w", why, notSupported{})
 }
 
 // find looks for the programs of a variant, and says which one they are. A host
@@ -75,7 +75,7 @@ func find(variant string) (found map[ruleset.Family]programs, is string, err err
 			return found, is, nil
 		}
 	}
-	return nil, "", fmt.Errorf("%w: %w", backend.ErrNotSupported, why)
+	return nil, "", fmt.Errorf("%w%w", why, notSupported{})
 }
 
 // toolOf is the program of a family beside that of IPv4: a host may have chosen
@@ -94,9 +94,9 @@ func toolOf(f ruleset.Family, name, variant string) string {
 // variantOf says which variant a program is: what it is a link to says so on most
 // hosts, and the program itself on all.
 func variantOf(tool string) (string, error) {
-	path, err := exec.LookPath(tool)
+	path, err := lookFor(tool)
 	if err != nil {
-		return "", fmt.Errorf("look for %s: %w", tool, err)
+		return "", err
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		switch base := filepath.Base(real); {
@@ -116,6 +116,18 @@ func variantOf(tool string) (string, error) {
 	return legacyVariant, nil
 }
 
+// lookFor finds a program in PATH.
+func lookFor(name string) (path string, err error) {
+	path, err = exec.LookPath(name)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", fmt.Errorf("%s: %w", name, backend.ErrNoProgram)
+	case err != nil:
+		return "", fmt.Errorf("look for %s: %w", name, err)
+	}
+	return path, nil
+}
+
 // oldest is the version from which on iptables-restore waits for the lock, and
 // takes --random-fully.
 var oldest = [3]int{1, 6, 2}
@@ -130,7 +142,7 @@ func probe(f ruleset.Family, tool string) (programs, error) {
 	}
 	p := programs{tool + "-save", tool + "-restore"}
 	for _, name := range []string{p.save, p.restore} {
-		if _, err := exec.LookPath(name); err != nil {
+		if _, err := lookFor(name); err != nil {
 			return programs{}, err
 		}
 	}
@@ -233,7 +245,7 @@ func (e *programError) line() int {
 func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 	p, ok := b.programs[f.family]
 	if !ok {
-		return fmt.Errorf("%w: there is no ip6tables, and the policy has rules for IPv6", backend.ErrNotSupported)
+		return fmt.Errorf("the policy has rules for IPv6; ip6tables: %w%w", backend.ErrNoProgram, notSupported{})
 	}
 	args := []string{"--noflush", "--counters"}
 	if test {
