@@ -65,6 +65,7 @@ func mistakesOf(cannot backend.Inexpressible) policy.Errors {
 	for _, r := range cannot {
 		bare := *r
 		bare.Origin.Place = ruleset.Place{}
+		bare.Object = "it" // not the name of a chain, which says nothing to who wrote the entry
 		e := &policy.Error{Place: policy.Place(r.Origin.Place), Message: bare.Error()}
 		if !seen[e.Error()] {
 			seen[e.Error()] = true

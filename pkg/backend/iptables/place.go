@@ -39,6 +39,8 @@ const (
 	prioritySrcNAT    = 100
 )
 
+// Chains there are for loopback addresses, of which errAddress tells the rest, and
+// for marks.
 var errBehindNAT = errors.New("iptables has no chain between the translation of the destination and routing")
 
 // placeOf finds the table and the built-in chain for a base chain.

@@ -19,7 +19,7 @@ type step struct {
 // Why a rule is refused.
 var (
 	errSteps   = errors.New("iptables takes one target a rule, and a limit that is asked twice counts twice")
-	errAddress = errors.New("iptables cannot write an address that conntrack does not know of, which 127.0.0.1 and ::1 as `address` need")
+	errAddress = errors.New("iptables cannot write an address that conntrack does not know of, which 127.0.0.1 and ::1 as `address` need; take the entry out, and have programs of the gateway connect to the target itself")
 )
 
 // rule gives the lines of a rule.

@@ -79,7 +79,7 @@ func (t *translator) alone(r *ruleset.Rule, lines int) error {
 		}
 		// Tables that a rule stands in twice see the same packets twice.
 		if t.counts[name] += lines; t.counts[name] > 1 {
-			return errors.New("iptables counts IPv4 and IPv6 apart, and this limit is of both together; make it two entries, one with `family: ipv4` and one with `family: ipv6`")
+			return errors.New("iptables counts IPv4 and IPv6 apart, and this limit is of both together; write two entries in its place, one with `family: ipv4`, and one with `family: ipv6` and another name")
 		}
 	}
 	return nil
@@ -235,7 +235,7 @@ func logTarget(l *ruleset.LogTo) (string, error) {
 		text, limit = "-j NFLOG", maxNFLogPrefix
 	}
 	if len(l.Prefix) > limit {
-		return "", fmt.Errorf("iptables writes prefixes of %d characters at most, and %q has %d; say `log: {prefix: ...}`", limit, l.Prefix, len(l.Prefix))
+		return "", fmt.Errorf("iptables writes prefixes of %d characters at most, and %q has %d; give it a shorter one, as `log: {prefix: ...}`", limit, l.Prefix, len(l.Prefix))
 	}
 	if l.HasGroup {
 		if l.Prefix != "" {

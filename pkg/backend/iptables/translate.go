@@ -222,7 +222,7 @@ func (t *translator) placedRule(r *ruleset.Rule, seen map[string]bool) (ruleset.
 
 func (t *translator) refuse(object string, o ruleset.Origin, err error) {
 	key := refusal{o, err.Error()}
-	if t.known[key] {
+	if t.known[key] || errors.Is(err, errBehindNAT) && t.known[refusal{o, errAddress.Error()}] {
 		return
 	}
 	t.known[key] = true
