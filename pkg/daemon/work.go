@@ -451,10 +451,13 @@ func changesOf(pl *engine.Plan) string {
 		}
 	}
 	if more > 0 {
-		out = append(out, fmt.Sprintf("and %d entries more", more))
+		out = append(out, fmt.Sprintf("and %d more", more))
 	}
 	if inside && len(out) == 0 {
 		out = append(out, "~ what the entries stand on (zones, chains)")
+	}
+	for _, l := range pl.Left {
+		out = append(out, fmt.Sprintf("%s in the place of %s", pl.Backend, l.Backend))
 	}
 	if text := sysctlsOf(pl); text != "" {
 		out = append(out, text)
@@ -462,7 +465,11 @@ func changesOf(pl *engine.Plan) string {
 	out = append(out, slices.Concat(prefixed("+ ", pl.Routing.Add.Lines()), prefixed("- ", pl.Routing.Remove.Lines()))...)
 	out = append(out, slices.Concat(prefixed("+ ", pl.Docker.Added()), prefixed("- ", pl.Docker.Removed()))...)
 	if pl.Cut.Total > 0 {
-		out = append(out, fmt.Sprintf("%d flows cut", pl.Cut.Total))
+		flows := "flows"
+		if pl.Cut.Total == 1 {
+			flows = "flow"
+		}
+		out = append(out, fmt.Sprintf("%d %s cut", pl.Cut.Total, flows))
 	}
 	if len(out) == 0 {
 		return "nothing changed"
