@@ -16,6 +16,9 @@ type program struct {
 	drops      bool // it sets the policy of FORWARD to drop
 }
 
+// ours makes its rules of a policy, and needs none made of them.
+const ours = "ipmasq"
+
 func programs() []program {
 	return []program{
 		{name: "Docker", chains: []string{"DOCKER"}, tables: []string{"docker-bridges"}, interfaces: []string{"docker*", "br-*"}, drops: true},
@@ -28,7 +31,7 @@ func programs() []program {
 		{name: "CrowdSec", chains: []string{"CROWDSEC"}, tables: []string{"crowdsec", "crowdsec6"}},
 		{name: "miniupnpd", chains: []string{"MINIUPNPD"}, tables: []string{"miniupnpd"}},
 		{name: "LXD", tables: []string{"lxd", "incus"}, interfaces: []string{"lxdbr*", "incusbr*"}, comments: []string{"generated for LXD", "generated for Incus"}},
-		{name: "ipmasq", tables: []string{"ipmasq"}},
+		{name: ours, chains: []string{"IPMASQ-"}, tables: []string{"ipmasq"}},
 	}
 }
 
@@ -88,6 +91,10 @@ func (m *importer) leaveForeign() {
 	}
 	for _, p := range known {
 		if !m.present[p.name] {
+			continue
+		}
+		if p.name == ours {
+			m.listed(Note, first[p.name], nil, "these are rules of ipmasq's own (%d here), made of the policy that is in force; they are left out", m.leftOut[p.name])
 			continue
 		}
 		m.listed(Note, first[p.name], nil, "%s keeps rules of its own (%d here); they are left out, since it goes on keeping them beside ipmasq", p.name, m.leftOut[p.name])

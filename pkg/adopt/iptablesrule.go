@@ -132,9 +132,9 @@ func (p *iptablesRule) test(option string, not bool) (func(string) error, bool) 
 	case "-d", "--destination", "--dst", "--dst-range":
 		return func(v string) error { return p.addresses(option, v, not, dst) }, true
 	case "-i", "--in-interface":
-		return func(v string) error { return p.link(v, not, &r.in) }, true
+		return func(v string) error { return p.link(option, v, not, &r.in) }, true
 	case "-o", "--out-interface":
-		return func(v string) error { return p.link(v, not, &r.out) }, true
+		return func(v string) error { return p.link(option, v, not, &r.out) }, true
 	case "-p", "--protocol", "--proto":
 		return func(v string) error { return p.protocol(v, not) }, true
 	case "--dport", "--destination-port", "--dports", "--destination-ports":
@@ -179,8 +179,12 @@ func (p *iptablesRule) test(option string, not bool) (func(string) error, bool) 
 	return nil, false
 }
 
-func (p *iptablesRule) link(name string, not bool, to *[]interfaces) error {
+func (p *iptablesRule) link(option, name string, not bool, to *[]interfaces) error {
 	base, wild := strings.CutSuffix(name, "+")
+	if wild && (base == "." || base == "..") { // names may begin so; a policy cannot say it
+		p.rule.odd = append(p.rule.odd, option+" "+name)
+		return nil
+	}
 	if !linkName(base) && (base != "" || !wild) {
 		return p.file.fail("%s is no interface", shorten(name))
 	}

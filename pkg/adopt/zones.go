@@ -77,7 +77,7 @@ func (m *importer) zones() {
 		if !m.present[p.name] || len(p.interfaces) == 0 {
 			continue
 		}
-		if p.drops {
+		if p.drops && m.forward.def != doAccept {
 			m.listed(Note, origin{}, nil, "%s's policy of FORWARD (drop) stays in the kernel: it also drops what this policy accepts, unless the chain DOCKER-USER accepts it", p.name)
 		}
 		if m.forward.def == doAccept && m.in.def == doAccept {

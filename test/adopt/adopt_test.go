@@ -37,7 +37,8 @@ func TestImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range folders {
-		if !f.IsDir() || f.Name() == "fuzz" {
+		// What is of ipmasq is left out of an import: the policy in force says it.
+		if !f.IsDir() || f.Name() == "fuzz" || f.Name() == "ipmasq" {
 			continue
 		}
 		t.Run(f.Name(), func(t *testing.T) {
