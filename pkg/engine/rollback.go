@@ -109,7 +109,12 @@ func (e *Engine) RollbackPlan(ctx context.Context, to string) (*Rollback, error)
 func (e *Engine) target(s *state.State, to string) (*state.Applied, error) {
 	switch {
 	case to != "":
-		return e.named(s, to)
+		found, err := e.named(s, to)
+		if err == nil && s.Applied != nil && found.Digest == s.Applied.Digest {
+			// To go there would withdraw it, and lose what was before it.
+			return nil, fmt.Errorf("the policy %s is in force already", short(found.Digest))
+		}
+		return found, err
 	case s.Unconfirmed != nil:
 		return s.Unconfirmed.Back, nil
 	case s.Applied != nil && s.Previous == nil:
