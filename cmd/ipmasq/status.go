@@ -133,7 +133,11 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		if s.DockerProblem != nil {
 			fmt.Fprintln(w, s.DockerProblem)
 		}
-		p.hintf("%s puts it right", p.again(c, "apply"))
+		with := "" // what apply reads where no file is named need not be this policy
+		if slices.ContainsFunc(s.Files, func(f string) bool { return f != defaultFile && !strings.HasPrefix(f, defaultFolder+"/") }) {
+			with = ", with the policy's files,"
+		}
+		p.hintf("%s%s puts it right", p.again(c, "apply"), with)
 	}
 }
 
