@@ -93,7 +93,8 @@ const settled = 500 * time.Millisecond
 // there were enough or the time is over.
 func (p *program) traceLive(c *cli.Context, g *gateway, asked simulate.Packet, out *simulate.Outcome, wait time.Duration, show func(*liveWalk)) error {
 	if g.backend == "iptables" {
-		return errors.New("explain --live: what the kernel does is told by nftables, and the rules of this policy are those of iptables")
+		return advised{errors.New("explain --live: what the kernel does is told by nftables, and the rules of this policy are those of iptables"),
+			"ipmasq doctor --flow walks such a packet through the rules of others, too"}
 	}
 	ns, err := openNetNS(c)
 	if err != nil {
