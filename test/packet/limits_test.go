@@ -76,32 +76,43 @@ masquerade:
 	g.delete(t)
 }
 
-// A total is of all hosts and of both families.
+// A total is of all hosts, and of both families where the entry is.
 func TestLimitTotal(t *testing.T) {
-	t.Parallel()
+	v4, v6 := families()[0], families()[1]
+	for name, c := range map[string]struct {
+		family        string
+		first, second family
+	}{
+		"IPv4":          {", family: ipv4", v4, v4},
+		"IPv6":          {", family: ipv6", v6, v6},
+		"both families": {"", v4, v6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			limitTotal(t, c.family, c.first, c.second)
+		})
+	}
+}
+
+func limitTotal(t *testing.T, only string, v4, v6 family) {
 	topo := lab.Gateway(t, lab.WithoutGuest(), lab.WithoutDMZ())
 	answering(topo.Server)
-	g := applied(t, topo, `
-zones:
-  lan: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"]}
-  wan: {interfaces: [eth0]}
+	g := applied(t, topo, twoZones+`
 masquerade:
-  - {from: lan, to: wan, max_connections: {total: 4, per_host: 3}, timeouts: {udp: {unreplied: 2s, replied: 2s}}}
+  - {from: lan, to: wan`+only+`, max_connections: {total: 4, per_host: 3}, timeouts: {udp: {unreplied: 2s, replied: 2s}}}
 `)
 	const entry = "masquerade lan-wan"
-	v4, v6 := families()[0], families()[1]
 	one := opens(t, g.LAN1, at(v4.outside, 80), v4.uplink)
 	opens(t, g.LAN2, at(v4.outside, 80), v4.uplink)
 	opens(t, g.LAN2, at(v6.outside, 80), v6.uplink)
 	asks(t, g.LAN1, at(v6.outside, 53), v6.uplink)
-	var checks []func()
-	for _, ip := range families() {
-		checks = append(checks, tcp(g.LAN1, ip.outside, 22).drops(t), tcp(g.LAN2, ip.outside, 22).drops(t))
-	}
-	together(checks...)
+	together(tcp(g.LAN1, v4.outside, 22).drops(t), tcp(g.LAN2, v4.outside, 22).drops(t),
+		tcp(g.LAN1, v6.outside, 81).drops(t), tcp(g.LAN2, v6.outside, 81).drops(t))
 	g.limited(t, entry, 4)
-	// A host's own limit is not used up by what the total stopped. The
-	// connection by UDP ends by itself meanwhile, or soon.
+	if l := g.status(t).entry(t, entry).Limit; *l.Used < 3 || *l.Used > 4 { // the one by UDP ends by itself
+		t.Errorf("%d of the limit are in use, want 4", *l.Used)
+	}
+	// A host's own limit is not used up by what the total stopped.
 	g.ends(t, one)
 	opens(t, g.LAN1, at(v6.outside, 80), v6.uplink)
 	if c, err := g.LAN1.DialTCP(lab.Patience, at(v6.outside, 22)); err != nil {
@@ -118,48 +129,40 @@ masquerade:
 func TestLimitCountsFlows(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutGuest(), lab.WithoutDMZ())
-	g := applied(t, topo, `
-zones:
-  lan: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"]}
-  wan: {interfaces: [eth0]}
-masquerade:
-  - {name: nat, from: lan, to: wan, max_connections: {per_host: 2, total: 5}}
-`)
-	exactly := func(want uint64) {
-		t.Helper()
-		if e := g.entry(t, "masquerade nat"); e.LimitStopped != want {
-			t.Errorf("status counts %+v, want %d packets over the limit", e, want)
-		}
-	}
+	g := applied(t, topo, twoZones+"masquerade:\n"+
+		eachFamily("  - {name: nat$n, family: $f, from: lan, to: wan, max_connections: {per_host: 2, total: 3}}\n"))
 	// Nobody answers.
 	g.ISP.Run(t, "nft", "add table inet silent; add chain inet silent out { type filter hook prerouting priority -300; }; add rule inet silent out meta l4proto { tcp, udp } drop")
-	stopped := uint64(0)
 	each(t, func(t *testing.T, ip family) {
+		exactly := func(want uint64) {
+			t.Helper()
+			if e := g.entry(t, "masquerade nat"+ip.number()); e.LimitStopped != want {
+				t.Errorf("status counts %+v, want %d packets over the limit", e, want)
+			}
+		}
 		syn := func(src string, port uint16) []byte {
 			return lab.TCP{Header: lab.Between(src, ip.outside), SrcPort: port, DstPort: 80, Flags: lab.SYN}.Bytes()
 		}
 		datagram := lab.UDP{Header: lab.Between(ip.lan1, ip.outside), SrcPort: 7, DstPort: 53}.Bytes()
 		g.LAN1.SendPacket("eth0", syn(ip.lan1, 1001), syn(ip.lan1, 1001), datagram, syn(ip.lan1, 1001), datagram, datagram)
 		g.Settle()
-		exactly(stopped)
+		exactly(0)
 		for range 3 {
 			g.LAN1.SendPacket("eth0", syn(ip.lan1, 1002))
 			g.Settle()
 		}
-		stopped += 3
-		exactly(stopped)
+		exactly(3)
+		// Two are open: what was refused has taken no place in the total.
+		seen := g.ISP.Capture("eth0", lab.All(lab.Incoming, ip.tcp))
+		for _, port := range []uint16{1, 2} {
+			g.LAN2.SendPacket("eth0", syn(ip.lan2, port))
+		}
+		g.Settle()
+		if _, err := seen.Wait(1, lab.Patience); err != nil {
+			t.Error(err)
+		}
+		exactly(4)
 	})
-	// Four are open: what was refused has taken no place in the total.
-	ip := families()[0]
-	seen := g.ISP.Capture("eth0", lab.All(lab.Incoming, lab.IsTCP))
-	for _, port := range []uint16{1, 2} {
-		g.LAN2.SendPacket("eth0", lab.TCP{Header: lab.Between(ip.lan2, ip.outside), SrcPort: port, DstPort: 80, Flags: lab.SYN}.Bytes())
-	}
-	g.Settle()
-	if _, err := seen.Wait(1, lab.Patience); err != nil {
-		t.Error(err)
-	}
-	exactly(stopped + 1)
 	g.delete(t)
 }
 

@@ -97,7 +97,7 @@ masquerade:
 forward:
   rules:
     - {name: let, from: lan, to: dmz, action: accept, log: {group: 5, rate: {limit: 1/hour, burst: 7}}}
-    - {name: stopped, from: dmz, to: wan, action: drop, log: {group: 5, rate: 1/day}}
+    - {name: stopped, from: dmz, to: wan, action: drop, log: {group: 5, rate: 5/day}}
 `)
 			log := g.GW.NFLog(5)
 			burst := func(h *lab.Host, from, to string, ports int) {

@@ -210,11 +210,11 @@ func TestMetrics(t *testing.T) {
 	answering(topo.Server, topo.LAN1, topo.LAN2, topo.DMZ)
 	g := untouched(t, topo)
 	each(t, func(t *testing.T, ip family) {
-		g.apply(t, strings.NewReplacer("$lan2", ip.lan2, "$lan1", bracketed(ip.lan1), "$pool", ip.public(40)+"-"+ip.public(42)).Replace(zones+`
+		g.apply(t, strings.NewReplacer("$lan2", ip.lan2, "$lan1", bracketed(ip.lan1), "$pool", ip.public(40)+"-"+ip.public(42), "$family", strings.ToLower(ip.name)).Replace(zones+`
 snat:
   - {name: pool, from: lan, to: wan, sources: "$lan2", addresses: "$pool", distribution: round-robin}
 masquerade:
-  - {name: nat, from: lan, to: wan, max_connections: {total: 3, per_host: 9}}
+  - {name: nat, family: $family, from: lan, to: wan, max_connections: {total: 3, per_host: 9}}
 port_forward:
   - {name: web, from: wan, protocol: tcp, ports: 8080, to: "$lan1:80"}
 gateway: {conntrack: {accounting: true}}
@@ -270,10 +270,13 @@ gateway: {conntrack: {accounting: true}}
 		}
 	})
 
-	g.nftablesOnly(t, "the rest is about one of its chains")
 	// Somebody turns off forwarding and empties a chain.
-	g.GW.Run(t, "nft", "flush chain inet ipmasq nat_postrouting")
-	g.GW.Sysctl("net.ipv4.ip_forward", "0")
+	if g.variant == "" {
+		g.GW.Run(t, "nft", "flush chain inet ipmasq nat_postrouting")
+	} else {
+		g.GW.Run(t, g.variant, "-t", "nat", "-F", "POSTROUTING")
+	}
+	g.GW.Sysctl("net.ipv6.conf.all.forwarding", "0") // the policy is the one of IPv6
 	series, d := g.scrape(t, 2)
 	agree(t, series, d)
 	for _, name := range []string{"ipmasq_drift{}", `ipmasq_drift_changes{kind="structure"}`, `ipmasq_drift_changes{kind="sysctls"}`} {

@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -236,8 +237,8 @@ func TestPortForwardTargetsBySource(t *testing.T) {
 	g.delete(t)
 }
 
-// The gateway's own connections to a loopback address take turns apart from
-// those that come in at the others.
+// The gateway's own connections take turns with those that come in; those to a
+// loopback address take theirs apart.
 func TestPortForwardTargetsLoopback(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t)
@@ -245,17 +246,23 @@ func TestPortForwardTargetsLoopback(t *testing.T) {
 	listens(topo.LAN1, 80)
 	listens(topo.LAN2, 8080)
 	each(t, func(t *testing.T, ip family) {
-		g.apply(t, zones+ip.forwards(`  - {name: web, from: wan, address: ["SELF", "UPLINK"], protocol: [tcp, udp], ports: 80, to: ["$lan1", "$lan2:8080"]}`+"\n",
-			"SELF", ip.loopback(), "UPLINK", ip.uplink))
-		for _, proto := range []string{"tcp", "udp"} {
-			for _, target := range []string{at(ip.lan1, 80), at(ip.lan2, 8080), at(ip.lan1, 80), at(ip.lan2, 8080)} {
-				lands(t, proto, topo.GW, at(ip.loopback(), 80), target, ip.gwLAN)
-				lands(t, proto, topo.Neighbor, at(ip.uplink, 80), target, "")
+		one, two := at(ip.lan1, 80), at(ip.lan2, 8080)
+		turns := func(t *testing.T, self, peer string, own, others [2]string) {
+			g.apply(t, zones+ip.forwards(`  - {name: web, from: wan, address: [SELF], protocol: [tcp, udp], ports: 80, to: ["$lan1", "$lan2:8080"]}`+"\n",
+				"SELF", strings.Join(slices.Compact([]string{`"` + ip.uplink + `"`, `"` + self + `"`}), ", ")))
+			before := g.entry(t, "port_forward web").NewFlows
+			for _, proto := range []string{"tcp", "udp"} {
+				for i := range 4 {
+					lands(t, proto, topo.GW, at(self, 80), own[i%2], peer)
+					lands(t, proto, topo.Neighbor, at(ip.uplink, 80), others[i%2], "")
+				}
+			}
+			if n := g.entry(t, "port_forward web").NewFlows - before; n != 16 {
+				t.Errorf("status counts %d new flows, want 16", n)
 			}
 		}
-		if n := g.entry(t, "port_forward web").NewFlows; n != 16 {
-			t.Errorf("status counts %d new flows, want 16", n)
-		}
+		t.Run("own", func(t *testing.T) { turns(t, ip.uplink, ip.uplink, [2]string{one, one}, [2]string{two, two}) })
+		t.Run("loopback", func(t *testing.T) { turns(t, ip.loopback(), ip.gwLAN, [2]string{one, two}, [2]string{one, two}) })
 	})
 	g.delete(t)
 }

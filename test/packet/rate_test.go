@@ -31,33 +31,25 @@ func TestRate(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutGuest())
 	answering(topo.DMZ)
-	g := applied(t, topo, zones+`
-forward:
-  rules:
-    - {name: all, from: lan, to: dmz, protocol: udp, ports: 1001, action: accept, rate: {limit: 1/hour, burst: 3}}
+	g := applied(t, topo, zones+"forward:\n  rules:\n"+eachFamily(`
+    - {name: all$n, family: $f, from: lan, to: dmz, protocol: udp, ports: 1001, action: accept, rate: {limit: 1/hour, burst: 3}}
+    - {name: default-burst$n, family: $f, from: lan, to: dmz, protocol: udp, ports: 1003, action: accept, rate: 1/hour}
+    - {name: first-dropped$n, family: $f, from: lan, to: dmz, protocol: udp, ports: 1004, action: drop, rate: {limit: 1/day, burst: 1}}
+    - {name: again$n, family: $f, from: lan, to: dmz, protocol: udp, ports: 1005, action: accept, rate: {limit: 2/second, burst: 1}}
+`)+`
     - {name: each, from: lan, to: dmz, protocol: udp, ports: 1002, action: accept, rate: {limit: 1/hour, burst: 2, per: source}}
-    - {name: default-burst, from: lan, to: dmz, protocol: udp, ports: 1003, action: accept, rate: 1/day}
-    - {name: first-dropped, from: lan, to: dmz, protocol: udp, ports: 1004, action: drop, rate: {limit: 1/day, burst: 1}}
     - {name: then-let, from: lan, to: dmz, protocol: udp, ports: 1004, action: accept}
-    - {name: again, from: lan, to: dmz, protocol: udp, ports: 1005, action: accept, rate: {limit: 2/second, burst: 1}}
     - {name: web, from: lan, to: dmz, protocol: tcp, ports: 80, action: accept, rate: {limit: 1/hour, burst: 2, per: source}}
     - {name: rest, from: lan, to: dmz, protocol: tcp, action: reject}
 `)
-	flows := func(first, n uint16) []uint16 {
-		out := make([]uint16, n)
-		for i := range out {
-			out[i] = first + uint16(i)
-		}
-		return out
-	}
-	v4, v6 := families()[0], families()[1]
-	// Of all together: of both families.
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1001, flows(100, 2), 2)
-	g.sends(t, g.LAN2, v6.lan2, v6.dmz, 1001, flows(100, 2), 1)
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1001, flows(200, 5), 0)
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1001, []uint16{100, 101, 100, 101, 100}, 5)
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1003, flows(100, 9), 5)
 	each(t, func(t *testing.T, ip family) {
+		// Of all together.
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1001, flows(100, 2), 2)
+		g.sends(t, g.LAN2, ip.lan2, ip.dmz, 1001, flows(100, 2), 1)
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1001, flows(200, 5), 0)
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1001, []uint16{100, 101, 100, 101, 100}, 5)
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1003, flows(100, 9), 5)
+
 		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1002, flows(100, 4), 2)
 		g.sends(t, g.LAN2, ip.lan2, ip.dmz, 1002, flows(100, 1), 1)
 		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1002, flows(100, 4), 2)
@@ -67,32 +59,58 @@ forward:
 		opens(t, g.LAN1, at(ip.dmz, 80), ip.lan1)
 		fails(t, g.LAN1, at(ip.dmz, 80), lab.IsRefused)
 		carries(t, conn)
-	})
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1004, flows(100, 4), 3)
-	g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1004, flows(100, 4), 4)
-	g.sends(t, g.LAN1, v6.lan1, v6.dmz, 1004, flows(100, 4), 4)
 
-	// The bucket fills again.
-	arrived := g.DMZ.Capture("eth0", lab.All(lab.Incoming, lab.IsUDP))
-	begin, port := time.Now(), uint16(0)
-	for ; len(arrived.Packets()) < 3 && time.Since(begin) < lab.Patience; port++ {
-		g.LAN1.SendPacket("eth0", lab.UDP{Header: lab.Between(v4.lan1, v4.dmz), SrcPort: 3000 + port, DstPort: 1005}.Bytes())
-		g.Settle()
-	}
-	if took := time.Since(begin); took < 900*time.Millisecond || took > lab.Patience || port < 4 {
-		t.Errorf("three flows at two a second passed after %s and %d attempts", took, port)
-	}
-	for name, want := range map[string]uint64{"all": 3, "each": 8, "default-burst": 5, "then-let": 11, "again": 3, "web": 4} {
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1004, flows(100, 4), 3)
+		g.sends(t, g.LAN1, ip.lan1, ip.dmz, 1004, flows(100, 4), 4)
+
+		// The bucket fills again.
+		arrived := g.DMZ.Capture("eth0", lab.All(lab.Incoming, lab.IsUDP))
+		begin, port := time.Now(), uint16(0)
+		for ; len(arrived.Packets()) < 3 && time.Since(begin) < lab.Patience; port++ {
+			g.LAN1.SendPacket("eth0", lab.UDP{Header: lab.Between(ip.lan1, ip.dmz), SrcPort: 3000 + port, DstPort: 1005}.Bytes())
+			g.Settle()
+		}
+		if took := time.Since(begin); took < 900*time.Millisecond || took > lab.Patience || port < 4 {
+			t.Errorf("three flows at two a second passed after %s and %d attempts", took, port)
+		}
+		n := ip.number()
+		for name, want := range map[string]uint64{"all" + n: 3, "default-burst" + n: 5, "again" + n: 3} {
+			if e := g.entry(t, "forward "+name); e.NewFlows != want {
+				t.Errorf("status counts %+v, want %d flows", e, want)
+			}
+		}
+		if e := g.entry(t, "forward first-dropped"+n); e.RefusedPackets != 1 {
+			t.Errorf("status counts %+v, want 1 packet", e)
+		}
+	})
+	for name, want := range map[string]uint64{"each": 8, "then-let": 14, "web": 4} {
 		if e := g.entry(t, "forward "+name); e.NewFlows != want {
 			t.Errorf("status counts %+v, want %d flows", e, want)
 		}
 	}
-	for name, want := range map[string]uint64{"first-dropped": 1, "rest": 2} {
-		if e := g.entry(t, "forward "+name); e.RefusedPackets != want {
-			t.Errorf("status counts %+v, want %d packets", e, want)
-		}
+	if e := g.entry(t, "forward rest"); e.RefusedPackets != 2 {
+		t.Errorf("status counts %+v, want 2 packets", e)
 	}
+	t.Run("both families", func(t *testing.T) {
+		g.apply(t, zones+"forward: {rules: [{name: all, from: lan, to: dmz, protocol: udp, action: accept, rate: {limit: 1/hour, burst: 3}}]}\n")
+		v4, v6 := families()[0], families()[1]
+		g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1006, flows(100, 2), 2)
+		g.sends(t, g.LAN2, v6.lan2, v6.dmz, 1006, flows(100, 2), 1)
+		g.sends(t, g.LAN1, v4.lan1, v4.dmz, 1006, flows(200, 5), 0)
+		if e := g.entry(t, "forward all"); e.NewFlows != 3 {
+			t.Errorf("status counts %+v, want 3 flows", e)
+		}
+	})
 	g.delete(t)
+}
+
+// flows are source ports, one after the other.
+func flows(first, n uint16) []uint16 {
+	out := make([]uint16, n)
+	for i := range out {
+		out[i] = first + uint16(i)
+	}
+	return out
 }
 
 // A source is forgotten when it could begin anew, and not before.

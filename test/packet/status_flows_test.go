@@ -128,15 +128,15 @@ func TestStatusOpenFlows(t *testing.T) {
 	answering(topo.Server, topo.LAN1, topo.LAN2, topo.DMZ, topo.GW)
 	g := untouched(t, topo)
 	each(t, func(t *testing.T, ip family) {
-		g.apply(t, strings.NewReplacer("$lan1", bracketed(ip.lan1), "$lan2", bracketed(ip.lan2), "$source", ip.lan2, "$pool", ip.public(40)+"-"+ip.public(42)).Replace(zones+`
+		g.apply(t, strings.NewReplacer("$lan1", bracketed(ip.lan1), "$lan2", bracketed(ip.lan2), "$source", ip.lan2, "$family", strings.ToLower(ip.name), "$pool", ip.public(40)+"-"+ip.public(42)).Replace(zones+`
 snat:
   - {name: pool, from: lan, to: wan, sources: "$source", addresses: "$pool", distribution: round-robin, max_connections: {per_host: 9}}
 masquerade:
-  - {name: nat, from: lan, to: wan, max_connections: {total: 20, per_host: 10}}
+  - {name: nat, from: lan, to: wan, family: $family, max_connections: {total: 20, per_host: 10}}
 port_forward:
   - {name: web, from: wan, protocol: tcp, ports: 8080, to: ["$lan1:80", "$lan2:80"]}
 forward:
-  rules: [{name: few, from: lan, to: dmz, protocol: tcp, ports: 80, action: accept, max_connections: {total: 5}}]
+  rules: [{name: few, family: $family, from: lan, to: dmz, protocol: tcp, ports: 80, action: accept, max_connections: {total: 5}}]
 input:
   rules:
     - {name: ssh, from: lan, protocol: tcp, ports: 22, action: accept}
@@ -213,19 +213,13 @@ func TestStatusLimitOfEnded(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutGuest(), lab.WithoutDMZ())
 	answering(topo.Server)
-	g := applied(t, topo, twoZones+"masquerade: [{name: nat, from: lan, to: wan, max_connections: {total: 5}}]\n")
-	open, used := uint64(0), uint64(0)
+	g := applied(t, topo, twoZones+"masquerade:\n"+eachFamily("  - {name: nat$n, family: $f, from: lan, to: wan, max_connections: {total: 5}}\n"))
 	each(t, func(t *testing.T, ip family) {
 		first := opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
 		opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
 		g.ends(t, first)
-		open, used = open+2, used+1
-		e := g.status(t).entry(t, "masquerade nat")
-		if ip.v6() {
-			used-- // the other family's has ended with its test
-		}
-		if *e.Open != open || *e.Limit.Used != used {
-			t.Errorf("%d open, %d in use; want %d and %d", *e.Open, *e.Limit.Used, open, used)
+		if e := g.status(t).entry(t, "masquerade nat"+ip.number()); *e.Open != 2 || *e.Limit.Used != 1 {
+			t.Errorf("%d open, %d in use; want 2 and 1", *e.Open, *e.Limit.Used)
 		}
 	})
 	g.delete(t)
@@ -245,7 +239,7 @@ func TestStatusLimitsOfTwo(t *testing.T) {
 masquerade:
   - {name: nat, from: lan, to: wan, forward: false, max_connections: {per_host: 7}}
 forward:
-  rules: [{name: few, from: lan, to: wan, protocol: tcp, ports: 80, action: accept, max_connections: {total: 9, per_host: 8}}]
+  rules: [{name: few, family: `+strings.ToLower(ip.name)+`, from: lan, to: wan, protocol: tcp, ports: 80, action: accept, max_connections: {total: 9, per_host: 8}}]
 `+ip.forwards(`  - {name: web, from: wan, protocol: tcp, ports: 8080, to: "$lan2:80", max_connections: {total: 3}}`+"\n"))
 		g.Settle() // what the family before has closed
 		g.GW.Run(t, "conntrack", "-F")
@@ -278,10 +272,8 @@ func TestStatusNearlyFull(t *testing.T) {
 	lab.Require(t, lab.Binary("conntrack"))
 	topo := lab.Gateway(t, lab.WithoutGuest(), lab.WithoutDMZ())
 	answering(topo.Server)
-	g := applied(t, topo, twoZones+`
-masquerade:
-  - {name: few, from: lan, to: wan, outside_ports: 50000-50009, max_connections: {total: 14}}
-`)
+	g := applied(t, topo, twoZones+"masquerade:\n"+
+		eachFamily("  - {name: few$n, family: $f, from: lan, to: wan, outside_ports: 50000-50009, max_connections: {total: 14}}\n"))
 	each(t, func(t *testing.T, ip family) {
 		g.GW.Run(t, "conntrack", "-F")
 		asks(t, g.LAN2, at(ip.outside, 123), ip.uplink)
@@ -294,7 +286,7 @@ masquerade:
 		asks(t, g.LAN2, at(ip.outside, 53), ip.uplink)
 		w := g.status(t).Warnings
 		if want := "8 of the 10 outside ports of " + ip.uplink + " are taken towards udp " + at(ip.outside, 53) + ";"; len(w) != 1 ||
-			w[0].About != "masquerade few" || w[0].Used != 8 || w[0].Of != 10 || !strings.HasPrefix(w[0].Message, want) {
+			w[0].About != "masquerade few"+ip.number() || w[0].Used != 8 || w[0].Of != 10 || !strings.HasPrefix(w[0].Message, want) {
 			t.Errorf("warnings at 8 of 10 ports: %+v", w)
 		}
 		for range 3 {
