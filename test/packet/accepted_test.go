@@ -66,9 +66,16 @@ func TestTraceNamesEntries(t *testing.T) {
 	g := applied(t, topo, lanToWAN+`
 forward: {rules: [{name: no-smtp, from: lan, to: wan, protocol: tcp, ports: 25, action: reject}]}
 `)
-	g.nftablesOnly(t, "iptables traces to its own programs")
+	program, place, comment := []string{"nft", "monitor", "trace"}, "inet ipmasq", "comment "
+	switch g.variant {
+	case "iptables-legacy":
+		g.nftablesOnly(t, "the log of the kernel has the numbers of rules, and not their comments")
+	case "iptables-nft":
+		program, place, comment = []string{"xtables-monitor", "--trace"}, "IPMASQ-", "--comment "
+		lab.Require(t, lab.Binary(program[0]))
+	}
 	g.GW.Feed(t, "table inet trace { chain p { type filter hook prerouting priority -400; iifname eth1 meta nftrace set 1; }; }", "nft", "-f", "-")
-	monitor := g.GW.Command(t.Context(), "nft", "monitor", "trace")
+	monitor := g.GW.Command(t.Context(), program[0], program[1:]...)
 	out, err := monitor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +95,7 @@ forward: {rules: [{name: no-smtp, from: lan, to: wan, protocol: tcp, ports: 25, 
 		for range lines {
 		}
 	}()
-	missing := map[string]bool{`comment "masquerade lan-wan"`: true, `comment "forward no-smtp"`: true}
+	missing := map[string]bool{comment + `"masquerade lan-wan`: true, comment + `"forward no-smtp`: true}
 	again := time.NewTicker(lab.Silence) // it does not say when it has begun to listen
 	defer again.Stop()
 	port := uint16(4000) // of a new flow each time
@@ -96,7 +103,7 @@ forward: {rules: [{name: no-smtp, from: lan, to: wan, protocol: tcp, ports: 25, 
 		select {
 		case line := <-lines:
 			for want := range missing {
-				if strings.Contains(line, "inet ipmasq") && strings.Contains(line, want) {
+				if strings.Contains(line, place) && strings.Contains(line, want) {
 					delete(missing, want)
 				}
 			}

@@ -1,8 +1,7 @@
 package packet
 
 import (
-	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ipmasq/ipmasq/test/lab"
@@ -10,12 +9,12 @@ import (
 
 // Zones, sets and entries may have the names of words that nft(8) has for itself.
 // The kernel takes objects of any name, but nft cannot load what it then lists.
+// On iptables what iptables-save prints, iptables-restore has to load.
 func TestNamesOfKeywords(t *testing.T) {
 	t.Parallel()
 	topo := lab.Gateway(t, lab.WithoutGuest(), lab.InsideRoutes())
 	answering(topo.Server, topo.LAN1, topo.DMZ)
 	g := untouched(t, topo)
-	g.nftablesOnly(t, "nft(8) does not list it")
 	g.apply(t, `
 zones:
   fwd: {interfaces: [eth1], networks: [192.168.1.0/24, "fd00:1::/64"]}
@@ -33,7 +32,7 @@ port_forward:
 forward:
   rules:
     - {name: chain, from: fwd, to: table, destinations: "@drop", protocol: tcp, ports: [80, 443], action: accept}
-    - {name: meta, from: table, to: fwd, sources: "@drop", action: reject, rate: 10/second}
+    - {name: meta, family: ipv4, from: table, to: fwd, sources: "@drop", action: reject, rate: 10/second}
     - {name: rule, from: ip, sources: "@set", protocol: udp, action: drop}
 `)
 	each(t, func(t *testing.T, ip family) {
@@ -47,12 +46,18 @@ forward:
 			t.Errorf("status counts %+v of %s, want 2 flows", e, name)
 		}
 	}
-	listed := filepath.Join(g.dir, "listed.nft")
-	if err := os.WriteFile(listed, []byte(g.GW.Run(t, "nft", "list", "ruleset")), 0o600); err != nil {
-		t.Fatal(err)
+	if g.variant == "" {
+		listed := g.GW.Run(t, "nft", "list", "ruleset")
+		g.wipes(t)
+		g.GW.Feed(t, listed, "nft", "-f", "-")
+	} else {
+		six := "ip6" + strings.TrimPrefix(g.variant, "ip")
+		saved, saved6 := g.GW.Run(t, g.variant+"-save"), g.GW.Run(t, six+"-save")
+		g.wipes(t)
+		g.GW.Feed(t, saved, g.variant+"-restore")
+		g.GW.Feed(t, saved6, six+"-restore")
+		g.ipmasq(t, 0, "status") // no drift
 	}
-	g.GW.Run(t, "nft", "flush", "ruleset")
-	g.GW.Run(t, "nft", "-f", listed)
 	each(t, func(t *testing.T, ip family) {
 		opens(t, g.LAN1, at(ip.outside, 80), ip.uplink)
 		opens(t, g.LAN1, at(ip.dmz, 80), ip.lan1)

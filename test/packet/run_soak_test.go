@@ -23,7 +23,7 @@ func soak(t *testing.T) time.Duration {
 		}
 		return d
 	}
-	if os.Getenv("CI") != "" {
+	if os.Getenv("CI") != "" && variant(t) == "" {
 		return time.Minute
 	}
 	return 15 * time.Second
@@ -38,9 +38,12 @@ func TestRunSoak(t *testing.T) {
 	g := newForwarding(t)
 	long := soak(t)
 	inside := lab.All(lab.Incoming, lab.Any(lab.SrcIn("192.168.0.0/16"), lab.SrcIn("fd00::/8")))
-	g.nftablesOnly(t, "nobody can own chains of iptables: until they are put back, packets leak")
 	leaked := g.ISP.Count("eth0", inside)
-	d := g.runs(t, "--own-table", g.file(t, "policy.yaml", forwards(8081)))
+	args := []string{g.file(t, "policy.yaml", forwards(8081))}
+	if g.variant == "" {
+		args = append([]string{"--own-table"}, args...)
+	}
+	d := g.runs(t, args...)
 	d.logs(t, "ipmasq: applied")
 
 	ctx, cancel := context.WithTimeout(t.Context(), long)
@@ -82,8 +85,27 @@ func TestRunSoak(t *testing.T) {
 		g.GW.Run(t, "ip", "address", "replace", lab.GatewayUplinkv6+"/64", "dev", "eth0", "nodad")
 		g.GW.Run(t, "ip", "route", "replace", "default", "via", lab.ISPv6)
 	}
+	// wipe removes all rules. Nobody can own chains of iptables: what leaves
+	// between that and their return is not to be counted, and nothing else is.
+	untold := 0
+	wipe := func() {
+		if g.variant == "" {
+			g.wipes(t)
+			return
+		}
+		g.Settle()
+		leaked.Sync()
+		if n := leaked.Count(); n != 0 {
+			t.Errorf("%d packets leaked: %v", n, leaked)
+		}
+		d.wiped(t)
+		g.Settle()
+		leaked.Sync()
+		untold += leaked.Count()
+		leaked.Reset()
+	}
 	troubles := []func(i int){
-		func(int) { g.GW.Run(t, "nft", "flush", "ruleset") },
+		func(int) { wipe() },
 		func(i int) {
 			old := address
 			address = fmt.Sprintf("203.0.113.%d", 20+i%100)
@@ -99,7 +121,8 @@ func TestRunSoak(t *testing.T) {
 			d.logs(t, "changed sysctls", "ip_forward")
 		},
 		func(int) {
-			g.GW.Feed(t, "flush ruleset\ntable inet other {\n chain forward {\n type filter hook forward priority 10; policy accept;\n }\n}\n", "nft", "-f", "-")
+			wipe()
+			g.GW.Feed(t, "table inet other\ndelete table inet other\ntable inet other {\n chain forward {\n type filter hook forward priority 10; policy accept;\n }\n}\n", "nft", "-f", "-")
 		},
 	}
 	var memory, files, port, rounds int
@@ -136,8 +159,8 @@ func TestRunSoak(t *testing.T) {
 		t.Errorf("from outside to %s, want port %d", got, port)
 	}
 	memoryNow, filesNow := d.use(t)
-	t.Logf("%v, %d rounds: %d packets sent, %d leaked; %d connections opened, %d not; memory %d kB, then %d kB, descriptors %d, then %d",
-		long, rounds, sent, leaked.Count(), opened.Load(), failed.Load(), memory, memoryNow, files, filesNow)
+	t.Logf("%v, %d rounds: %d packets sent, %d leaked, and %d while others had removed the rules; %d connections opened, %d not; memory %d kB, then %d kB, descriptors %d, then %d",
+		long, rounds, sent, leaked.Count(), untold, opened.Load(), failed.Load(), memory, memoryNow, files, filesNow)
 	if rounds > 10 && (filesNow > files || memoryNow > memory+memory/4+4000) {
 		t.Error("the daemon grows")
 	}

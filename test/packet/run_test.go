@@ -164,15 +164,28 @@ func (g *gateway) file(t *testing.T, name, text string) string {
 // until the daemon says that it has put back its own.
 func (d *daemon) wiped(t *testing.T) {
 	t.Helper()
+	d.wipes(t)
 	if d.variant == "" {
-		d.GW.Run(t, "nft", "flush", "ruleset")
 		d.logs(t, "removed the table inet ipmasq")
 		return
 	}
-	for _, family := range []string{"ip", "ip6"} {
-		d.GW.Feed(t, "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n", family+strings.TrimPrefix(d.variant, "ip")+"-restore")
-	}
 	d.logs(t, "the chains of ipmasq in "+d.variant, ": put ")
+	// It may have come between the two families.
+	if !within(func() bool { _, err := d.GW.Try(d.program, "status", "--state-dir", d.dir+"/state"); return err == nil }) {
+		t.Errorf("not all is put back: %s", d.complaints(t, 2, "status"))
+	}
+}
+
+// wipes removes all rules there are.
+func (g *gateway) wipes(t *testing.T) {
+	t.Helper()
+	if g.variant == "" {
+		g.GW.Run(t, "nft", "flush", "ruleset")
+		return
+	}
+	for _, family := range []string{"ip", "ip6"} {
+		g.GW.Feed(t, "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n", family+strings.TrimPrefix(g.variant, "ip")+"-restore")
+	}
 }
 
 // replace writes a file as editors do: beside it, then renamed.

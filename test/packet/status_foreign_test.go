@@ -12,7 +12,6 @@ import (
 func TestStatusForeignChains(t *testing.T) {
 	lab.Require(t, lab.Binary("iptables-legacy-restore"), lab.Binary("iptables-nft-restore"))
 	g := applied(t, lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest()), lanToWAN)
-	g.nftablesOnly(t, "what the test restores takes the place of our rules")
 	chains := func() (names []string) {
 		t.Helper()
 		var s struct {
@@ -44,8 +43,8 @@ func TestStatusForeignChains(t *testing.T) {
 		t.Errorf("on a host of its own: %q", got)
 	}
 	g.GW.Feed(t, dockers, "nft", "-f", "-")
-	g.GW.Feed(t, "*filter\n:FORWARD DROP\n-A FORWARD -i eth7 -j ACCEPT\nCOMMIT\n", "iptables-legacy-restore")
-	g.GW.Feed(t, "*mangle\n-A FORWARD -i eth7 -j ACCEPT\nCOMMIT\n*filter\n:X -\n-A INPUT -i eth8 -j X\n-A X -j REJECT\nCOMMIT\n", "iptables-nft-restore")
+	g.GW.Feed(t, "*filter\n:FORWARD DROP\n-A FORWARD -i eth7 -j ACCEPT\nCOMMIT\n", "iptables-legacy-restore", "--noflush")
+	g.GW.Feed(t, "*mangle\n-A FORWARD -i eth7 -j ACCEPT\nCOMMIT\n*filter\n:X -\n-A INPUT -i eth8 -j X\n-A X -j REJECT\nCOMMIT\n", "iptables-nft-restore", "--noflush")
 	want := []string{
 		"nft ip docker-bridges nat-PREROUTING prerouting accept translates",
 		"nft ip docker-bridges raw-PREROUTING prerouting accept stops",
