@@ -37,14 +37,6 @@ func (g *gateway) nftablesOnly(t *testing.T, why string) {
 	}
 }
 
-// keepsCounters skips what ip6tables-nft-restore cannot do, up to 1.8.9 at least.
-func (g *gateway) keepsCounters(t *testing.T, ip family) {
-	t.Helper()
-	if g.variant == "iptables-nft" && ip.v6() {
-		g.skips(t, "ip6tables-nft-restore restores no counters")
-	}
-}
-
 // refused is why the backend cannot have a policy, if that is what ipmasq has
 // printed.
 func (g *gateway) refused(stderr string) string {

@@ -35,9 +35,5 @@ func skips() []skip {
 		{why: "a commit of the table forgets how many are open", variants: "iptables-legacy", tests: []string{
 			"TestLimitRemembers",
 		}},
-		{why: "ip6tables-nft-restore 1.8.9 restores no counters", variants: "iptables-nft", tests: []string{
-			"TestMetricsThroughApplies/IPv6/kept",
-			"TestPortForwardApplyAgain/IPv6/counted",
-		}},
 	}
 }

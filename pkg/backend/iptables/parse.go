@@ -102,6 +102,7 @@ func (p *parser) chain(name string) *plan.Chain {
 // line reads a line, and gives what of it counts as a rule.
 func (p *parser) line(text []byte) []byte {
 	count, text := countOf(text)
+	count, text = uncarried(count, text)
 	switch {
 	case len(text) == 0, text[0] == '#', string(text) == "COMMIT":
 		return nil

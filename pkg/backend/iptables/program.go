@@ -252,6 +252,9 @@ func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 		args = append(args, "--test")
 	}
 	text := f.text()
+	if b.variant == nftVariant && f.family == ruleset.IPv6 {
+		text = carried(text)
+	}
 	err := b.run(ctx, text, nil, p.restore, append(args, "--wait", "1")...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == busy {
