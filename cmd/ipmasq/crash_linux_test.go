@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipmasq/ipmasq/pkg/backend/nftables"
+	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/engine"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/policy"
@@ -55,8 +55,10 @@ type victim struct {
 	dir     string
 	files   map[string]string // of each policy
 	engine  *engine.Engine
-	backend *nftables.Backend
-	looks   map[string]string // by policy; "" for none
+	backend backend.Backend
+	looks   map[string]string            // by policy; "" for none
+	variant string                       // of iptables; "" is nftables
+	parts   map[string]map[string]string // on iptables: the tables of each look
 }
 
 func newVictim(t *testing.T) *victim {
@@ -69,21 +71,37 @@ func newVictim(t *testing.T) *victim {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	v := &victim{t: t, host: host, dir: filepath.Join(l.Dir(), "state"), backend: nftables.New(ns.Do),
-		files: map[string]string{}, looks: map[string]string{}}
+	v := &victim{t: t, host: host, dir: filepath.Join(l.Dir(), "state"), variant: variantOf(t),
+		files: map[string]string{}, looks: map[string]string{}, parts: map[string]map[string]string{}}
 	folder, err := state.Open(v.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.engine = &engine.Engine{Backend: v.backend, State: folder, NetNS: ns}
+	if v.engine, err = newEngine(ns, folder, t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	v.backend = v.engine.Backend
+	if v.variant != "" {
+		choose(t, filepath.Join(l.Dir(), "bin"), v.variant)
+		if v.backend, err = v.engine.Backends(v.variant); err != nil {
+			t.Fatal(err)
+		}
+	}
 	v.looks[""] = v.look()
 	for name, text := range map[string]string{"a.yaml": crashA, "b.yaml": crashB} {
 		v.files[text] = filepath.Join(l.Dir(), name)
-		if err := os.WriteFile(v.files[text], []byte(text), 0o600); err != nil {
+		whole := text
+		if v.variant != "" {
+			whole = onIPTables(text)
+		}
+		if err := os.WriteFile(v.files[text], []byte(whole), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		v.apply(text)
 		v.looks[text] = v.look()
+		if v.variant != "" {
+			v.parts[text] = v.tables()
+		}
 		v.delete()
 	}
 	return v
@@ -108,9 +126,13 @@ func (v *victim) delete() {
 }
 
 // look is what the kernel holds: as nft lists it, with its objects in one
-// order, and as the backend reads it, in the order of its rules.
+// order, and as the backend reads it, in the order of its rules; or as
+// iptables-save does.
 func (v *victim) look() string {
 	v.t.Helper()
+	if v.variant != "" {
+		return written(v.tables())
+	}
 	lines := strings.FieldsFunc(v.host.Run(v.t, "nft", "-s", "list", "ruleset"), func(r rune) bool { return strings.ContainsRune(",{}\n", r) })
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
@@ -141,8 +163,8 @@ func (v *victim) run(kill time.Duration, args ...string) (took time.Duration) {
 }
 
 // Power fails and the OOM killer strikes at any time, not only between steps.
-// Whenever it is, the rules are the old or the new, whole; without rules the
-// host does not forward; the state can be read; the next apply leads to its
+// Whenever it is, the rules are the old or the new, whole, or with iptables each
+// table of them; without rules the host does not forward; the state can be read; the next apply leads to its
 // policy; and a delete puts all back.
 func TestKilledAtAnyTime(t *testing.T) {
 	runs, seed := crashes, uint64(time.Now().UnixNano())
@@ -215,7 +237,7 @@ func TestKilledAtAnyTime(t *testing.T) {
 					t.Errorf("killed after %v: the next apply does not lead to its policy", after)
 				}
 			}
-			t.Logf("%v as before, %v done", ends["before"], ends["done"])
+			t.Logf("%v as before, %v between, %v done", ends["before"], ends["between"], ends["done"])
 		})
 	}
 	v.t = t
@@ -248,8 +270,8 @@ func (v *victim) judgeWindow(from string, done bool, when string) {
 	case s.Unconfirmed != nil && !until(func() bool { s, err := v.engine.State.Load(); return err == nil && s.Unconfirmed == nil }):
 		v.t.Fatalf("%s: it does not go back by itself", when)
 	}
-	if v.look() != v.looks[from] {
-		v.t.Errorf("%s: what was before is not in force again", when)
+	if look := v.look(); look != v.looks[from] {
+		v.t.Errorf("%s: what was before is not in force again, but\n%s", when, look)
 	}
 	if from == "" && v.host.GetSysctl("net.ipv4.ip_forward") != "0" {
 		v.t.Errorf("%s: the host still forwards", when)
@@ -268,6 +290,9 @@ func (v *victim) judge(from, to, when string) string {
 	look, forwards := v.look(), v.host.GetSysctl("net.ipv4.ip_forward")
 	if look == v.looks[""] && forwards != "0" {
 		v.t.Errorf("%s: the host forwards without rules", when)
+	}
+	if v.variant != "" {
+		return v.judgeTables(from, to, when)
 	}
 	switch look {
 	case v.looks[from]:

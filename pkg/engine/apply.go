@@ -108,10 +108,10 @@ func (e *Engine) commit(ctx context.Context, pl *Plan, remembered *state.State) 
 	if err = disk(err); err != nil {
 		return err
 	}
-	if intents := withIntents(remembered.Sysctls, pl.Sysctls); known || next.Unconfirmed != nil || e.moves(remembered) || !slices.Equal(intents, remembered.Sysctls) || next.Docker && !remembered.Docker {
+	if intents := withIntents(remembered.Sysctls, pl.Sysctls); known || next.Unconfirmed != nil || e.arrives(remembered) || e.moves(remembered) || !slices.Equal(intents, remembered.Sysctls) || next.Docker && !remembered.Docker {
 		early := *remembered
-		if name := e.Backend.Name(); remembered.Backend != "" && name != remembered.Backend && !slices.Contains(early.Also, name) {
-			early.Also = append(slices.Clone(early.Also), name)
+		if e.arrives(remembered) {
+			early.Also = append(slices.Clone(early.Also), e.Backend.Name())
 		}
 		early.Sysctls, early.NetNS = intents, next.NetNS
 		early.Docker = remembered.Docker || next.Docker

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,9 @@ func holdersOf(rules *foreign.Rules) (names []string) {
 	return names
 }
 
-// left reads what backends other than that of the engine hold.
+// left reads what backends other than that of the engine hold: those that have
+// chains, and those that the state names. An apply that was killed before its
+// first table, or a delete after its last, leaves sets and timeouts alone.
 func (e *Engine) left(ctx context.Context, s *state.State) ([]Left, error) {
 	if e.Backends == nil {
 		return nil, nil
@@ -62,8 +65,14 @@ func (e *Engine) left(ctx context.Context, s *state.State) ([]Left, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for rules of other backends: %w", err)
 	}
+	holders := len(names)
+	for _, name := range append(slices.Clone(s.Also), s.Backend) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	var out []Left
-	for _, name := range names {
+	for i, name := range names {
 		if name == e.Backend.Name() {
 			continue
 		}
@@ -74,6 +83,9 @@ func (e *Engine) left(ctx context.Context, s *state.State) ([]Left, error) {
 		}
 		if err != nil && name == doubtful && s.Backend != name && !slices.Contains(s.Also, name) {
 			continue // who cannot read them has not put any there
+		}
+		if i >= holders && errors.Is(err, backend.ErrNotSupported) {
+			continue // its programs are gone, and so are its rules
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the rules that are left in %s: %w", name, err)
@@ -89,6 +101,12 @@ func (e *Engine) left(ctx context.Context, s *state.State) ([]Left, error) {
 // of several.
 func (e *Engine) moves(s *state.State) bool {
 	return s.Backend != e.Backend.Name() && (s.Backend != "" || s.Applied != nil) || len(s.Also) > 0
+}
+
+// arrives says whether a plan is for a backend that the state does not tell of.
+// Where it tells of none, that is the usual one.
+func (e *Engine) arrives(s *state.State) bool {
+	return e.Backend.Name() != cmp.Or(s.Backend, usual) && !slices.Contains(s.Also, e.Backend.Name())
 }
 
 // mayBeLeft says whether another backend may hold rules. As long as nobody has

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/test/lab"
+)
+
+// variantOf is what IPMASQ_TEST_BACKEND names: iptables-legacy or iptables-nft, or
+// nothing for nftables.
+func variantOf(t *testing.T) string {
+	t.Helper()
+	name := os.Getenv("IPMASQ_TEST_BACKEND")
+	switch name {
+	case "", "nftables":
+		return ""
+	case "iptables-legacy", "iptables-nft":
+		lab.Require(t, lab.Binary(name))
+		return name
+	}
+	t.Fatalf("IPMASQ_TEST_BACKEND: there is no %s; there are nftables, iptables-legacy and iptables-nft", name)
+	return ""
+}
+
+// choose has the host call a variant iptables, from here on.
+func choose(t *testing.T, bin, variant string) {
+	t.Helper()
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range []string{"ip", "ip6"} {
+		for _, end := range []string{"", "-save", "-restore"} {
+			program, err := exec.LookPath(family + strings.TrimPrefix(variant, "ip") + end)
+			if err == nil {
+				err = os.Symlink(program, filepath.Join(bin, family+"tables"+end))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+// onIPTables is a policy with what is made beside the rules there: one set whose
+// elements come and go, one that is made anew, and timeouts.
+func onIPTables(text string) string {
+	n := 1
+	if text == crashB {
+		n = 2
+	}
+	addresses := func(count int, format string) string {
+		list := make([]string, count)
+		for i := range list {
+			list[i] = fmt.Sprintf(format, n, 2*i>>8, 2*i&0xff)
+		}
+		return "[" + strings.Join(list, ", ") + "]"
+	}
+	return strings.Replace(text, "version: 1\n", fmt.Sprintf(`version: 1
+gateway: {backend: iptables, conntrack: {timeouts: {udp: {replied: %dm}}}}
+sets:
+  few: %s
+  many: %s
+forward:
+  rules:
+    - {name: few, from: wan, sources: "@few", action: drop}
+    - {name: many, from: wan, sources: "@many", action: drop}
+`, n, addresses(40, "10.%d.%d.%d"), addresses(2500, "11.%d.%d.%d")), 1)
+}
+
+// beside is what is no table: sets and timeout objects.
+const beside = "sets and timeouts"
+
+// tables is what iptables-save prints of each table that has anything, without
+// counters, and what is beside them.
+func (v *victim) tables() map[string]string {
+	v.t.Helper()
+	out := map[string]string{}
+	for _, family := range []string{"ip", "ip6"} {
+		table := ""
+		for line := range strings.Lines(v.host.Run(v.t, family+strings.TrimPrefix(v.variant, "ip")+"-save")) {
+			switch {
+			case strings.HasPrefix(line, "*"):
+				table = family + " " + strings.TrimSpace(line[1:])
+			case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT "):
+				line, _, _ = strings.Cut(line, " [")
+				out[table] += strings.TrimSpace(line) + "\n"
+			}
+		}
+	}
+	have, err := v.backend.Have(context.Background())
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if rest := (&plan.Snapshot{Sets: have.Sets, Objects: have.Objects}); !rest.Empty() {
+		out[beside] = rest.Digest()
+	}
+	return out
+}
+
+// written is a look at tables.
+func written(tables map[string]string) string {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		fmt.Fprintf(&out, "%s\n%s", name, tables[name])
+	}
+	return out.String()
+}
+
+// judgeTables sees to it that each table is the old or the new, whole; that those
+// that keep packets in, the leak guard's among them, are there before
+// translation and go after it; and that nothing is forwarded without them.
+func (v *victim) judgeTables(from, to, when string) string {
+	v.t.Helper()
+	now, before, after := v.tables(), v.parts[from], v.parts[to]
+	if written(now) == written(before) {
+		return "before"
+	} else if written(now) == written(after) {
+		return "done"
+	}
+	forwards := v.host.GetSysctl("net.ipv4.ip_forward") != "0" || v.host.GetSysctl("net.ipv6.conf.all.forwarding") != "0"
+	for _, family := range []string{"ip", "ip6"} {
+		nat := family + " nat"
+		for _, table := range []string{"raw", "mangle", "filter", "nat"} {
+			table = family + " " + table
+			is := now[table]
+			if is != before[table] && is != after[table] {
+				v.t.Errorf("%s: the table %s is neither the old nor the new:\n%s", when, table, is)
+			}
+			if forwards && is == "" && before[table] != "" && after[table] != "" {
+				v.t.Errorf("%s: the host forwards without the table %s", when, table)
+			}
+			if after[nat] != "" && now[nat] != before[nat] && is != after[table] {
+				v.t.Errorf("%s: %s is new, and %s is not", when, nat, table)
+			}
+			if after[nat] == "" && is != before[table] && now[nat] != "" {
+				v.t.Errorf("%s: %s is gone, and %s is not", when, table, nat)
+			}
+		}
+	}
+	if forwards && (from == "" || to == "") {
+		v.t.Errorf("%s: the host forwards with half of the rules", when)
+	}
+	return "between"
+}
