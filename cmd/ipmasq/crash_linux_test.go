@@ -159,7 +159,15 @@ func (v *victim) run(kill time.Duration, args ...string) (took time.Duration) {
 	if err := cmd.Wait(); err != nil && kill == 0 {
 		v.t.Fatalf("ipmasq %s: %v", strings.Join(args, " "), err)
 	}
-	return time.Since(start)
+	took = time.Since(start)
+	if kill > 0 { // what it has started ends a moment later
+		unlock, err := v.engine.State.Lock(context.Background(), nil)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		unlock()
+	}
+	return took
 }
 
 // Power fails and the OOM killer strikes at any time, not only between steps.
@@ -219,7 +227,7 @@ func TestKilledAtAnyTime(t *testing.T) {
 				whole = max(whole, v.run(0, args...))
 			}
 			ends := map[string]int{}
-			for range (runs + len(ways) - 1) / len(ways) {
+			for n := range (runs + len(ways) - 1) / len(ways) {
 				start()
 				after := time.Duration(random.Int64N(int64(whole))) + 1
 				v.run(after, args...)
@@ -232,9 +240,15 @@ func TestKilledAtAnyTime(t *testing.T) {
 				if way.name == "rollback to nothing" { // unless it came to its end, it waits still, and takes no other
 					v.delete()
 				}
-				v.apply(crashB)
-				if v.look() != v.looks[crashB] {
-					t.Errorf("killed after %v: the next apply does not lead to its policy", after)
+				if n%2 == 0 { // else delete is what comes next
+					v.apply(crashB)
+					if v.look() != v.looks[crashB] {
+						t.Errorf("%s: the next apply does not lead to its policy", when)
+					}
+				}
+				v.run(0, "delete")
+				if look := v.look(); look != v.looks[""] {
+					t.Errorf("%s: the next delete leaves\n%s", when, look)
 				}
 			}
 			t.Logf("%v as before, %v between, %v done", ends["before"], ends["between"], ends["done"])

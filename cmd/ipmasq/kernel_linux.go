@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -19,8 +20,9 @@ import (
 func newEngine(ns *link.NetNS, dir *state.Dir, hint func(string, ...any)) (*engine.Engine, error) {
 	users := iptables.NewUserChains(ns.Do)
 	users.Waiting = func(why string) { hint("waiting: %s", why) }
+	users.Lock = dir.Locked
 	nft := nftables.New(ns.Do)
-	all := &backends{enter: ns.Do, hint: hint, known: map[string]backend.Backend{nft.Name(): nft}}
+	all := &backends{enter: ns.Do, lock: dir.Locked, hint: hint, known: map[string]backend.Backend{nft.Name(): nft}}
 	return &engine.Engine{Backend: nft, Backends: all.named, UserChains: users, State: dir, NetNS: ns}, nil
 }
 
@@ -28,6 +30,7 @@ func newEngine(ns *link.NetNS, dir *state.Dir, hint func(string, ...any)) (*engi
 // they have seen.
 type backends struct {
 	enter func(func() error) error
+	lock  func() *os.File
 	hint  func(string, ...any)
 
 	mu    sync.Mutex
@@ -58,6 +61,7 @@ func (all *backends) named(name string) (backend.Backend, error) {
 		return nil, err
 	}
 	b.Waiting = func(why string) { all.hint("waiting: %s", why) }
+	b.Lock = all.lock
 	all.known[name] = b
 	return b, nil
 }

@@ -60,11 +60,17 @@ func (d *Dir) Lock(ctx context.Context, onWait func(holder string)) (unlock func
 	if file.Truncate(0) == nil {
 		file.WriteAt([]byte(self()), 0)
 	}
+	d.lock.Store(file)
 	return sync.OnceFunc(func() {
+		d.lock.Store(nil)
 		file.Truncate(0)
 		file.Close() // and with it the lock
 	}), nil
 }
+
+// Locked is the file whose lock the caller has, or nil. A process that inherits
+// it has the lock too, for as long as it lives.
+func (d *Dir) Locked() *os.File { return d.lock.Load() }
 
 // self is this process as others shall see it.
 func self() string {

@@ -14,7 +14,8 @@
 //	                         reading it again; believed only while it fits
 //	rules-back               the same, of before a policy that has to be confirmed
 //	lock                     flock(2)ed by whoever changes anything; its text
-//	                         says who that is, and means nothing when unlocked
+//	                         says who that is, and means nothing when unlocked;
+//	                         programs that commit for him have the lock too
 //	.                        the folder itself is flock(2)ed, shared, by whoever
 //	                         guards a policy that is not confirmed
 //	daemon.json, daemon.lock what the running daemon says of itself, for status,
@@ -40,6 +41,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -129,6 +131,7 @@ type onDisk struct {
 // Dir is an open state folder.
 type Dir struct {
 	path string
+	lock atomic.Pointer[os.File] // that this process has
 }
 
 // Open opens the state folder: one that is not there is a host that nothing is

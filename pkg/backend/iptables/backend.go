@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"os"
 	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -25,6 +26,10 @@ type Backend struct {
 	Waiting func(why string)
 	// Committed is told of each table when it is committed. Nil is allowed.
 	Committed func(f ruleset.Family, table string)
+	// Lock is the file of a lock that programs which commit are to have too: they
+	// may outlive this process for as long as the kernel takes, and longer where
+	// they are scripts. Nil is allowed, and so is a nil file.
+	Lock func() *os.File
 
 	enter    func(func() error) error
 	variant  string
@@ -96,7 +101,7 @@ func (b *Backend) read(ctx context.Context, known []*plan.Set, elements bool) (*
 		p := newParser(f)
 		parsers = append(parsers, p)
 		if program, ok := b.programs[f]; ok {
-			all.Go(func() { errs[i] = b.run(ctx, nil, p.read, program.save, "-c") })
+			all.Go(func() { errs[i] = b.run(ctx, streams{out: p.read}, program.save, "-c") })
 		}
 	}
 	all.Go(func() { sets, errs[2] = b.readSets(known, elements) })

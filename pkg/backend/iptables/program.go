@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -152,18 +153,28 @@ func probe(f ruleset.Family, tool string) (programs, error) {
 // busy is the exit code of a program that did not get the xtables lock in time.
 const busy = 4
 
-// run runs a program in the namespace. What it prints goes to read, if there is
-// one.
-func (b *Backend) run(ctx context.Context, input []byte, read func(io.Reader) error, name string, args ...string) error {
+// streams are what a program reads, and who reads what it prints; and a file that
+// it has open as long as it runs.
+type streams struct {
+	in   []byte
+	out  func(io.Reader) error
+	open *os.File
+}
+
+// run runs a program in the namespace.
+func (b *Backend) run(ctx context.Context, s streams, name string, args ...string) error {
 	var problem bytes.Buffer
 	err := b.enter(func() error {
 		c := exec.CommandContext(ctx, name, args...)
 		c.Stderr = &problem
-		if input != nil {
-			c.Stdin = bytes.NewReader(input)
+		if s.in != nil {
+			c.Stdin = bytes.NewReader(s.in)
+		}
+		if s.open != nil {
+			c.ExtraFiles = []*os.File{s.open}
 		}
 		tie(c)
-		if read == nil {
+		if s.out == nil {
 			return c.Run()
 		}
 		out, err := c.StdoutPipe()
@@ -173,7 +184,7 @@ func (b *Backend) run(ctx context.Context, input []byte, read func(io.Reader) er
 		if err := c.Start(); err != nil {
 			return err
 		}
-		err = read(out)
+		err = s.out(out)
 		_, _ = io.Copy(io.Discard, out) // so that it ends
 		return cmp.Or(c.Wait(), err)
 	})
@@ -251,17 +262,20 @@ func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 	if test {
 		args = append(args, "--test")
 	}
-	text := f.text()
+	s := streams{in: f.text()}
 	if b.variant == nftVariant && f.family == ruleset.IPv6 {
-		text = carried(text)
+		s.in = carried(s.in)
 	}
-	err := b.run(ctx, text, nil, p.restore, append(args, "--wait", "1")...)
+	if b.Lock != nil && !test {
+		s.open = b.Lock()
+	}
+	err := b.run(ctx, s, p.restore, append(args, "--wait", "1")...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == busy {
 		if b.Waiting != nil {
 			b.Waiting("another program holds the lock of xtables")
 		}
-		err = b.run(ctx, text, nil, p.restore, append(args, "--wait")...)
+		err = b.run(ctx, s, p.restore, append(args, "--wait")...)
 	}
 	return f.refused(err)
 }

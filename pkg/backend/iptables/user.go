@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -25,6 +26,8 @@ var errUserChain = fmt.Errorf("the chain %s is gone: %w", userChain, backend.Err
 type UserChains struct {
 	// Waiting is told why a commit waits, if it does. Nil is allowed.
 	Waiting func(why string)
+	// Lock is that of a [Backend]. Nil is allowed.
+	Lock func() *os.File
 
 	enter func(func() error) error
 }
@@ -97,7 +100,7 @@ func (u *UserChains) backend(variant string) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", userChain, variant, err)
 	}
-	b.Waiting = u.Waiting
+	b.Waiting, b.Lock = u.Waiting, u.Lock
 	return b, nil
 }
 
@@ -108,10 +111,10 @@ func (b *Backend) userRules(ctx context.Context, f ruleset.Family) (rules []stri
 		return nil, false, fmt.Errorf("%s of %s: there is no ip6tables: %w", userChain, familyName(f), backend.ErrNotSupported)
 	}
 	var text []byte
-	err = b.run(ctx, nil, func(r io.Reader) (err error) {
+	err = b.run(ctx, streams{out: func(r io.Reader) (err error) {
 		text, err = io.ReadAll(r)
 		return err
-	}, p.save, "-t", "filter")
+	}}, p.save, "-t", "filter")
 	if err != nil {
 		return nil, false, fmt.Errorf("read %s: %w", userChain, err)
 	}
