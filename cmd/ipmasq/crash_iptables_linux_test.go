@@ -154,67 +154,82 @@ func (v *victim) judgeTables(from, to, when string) string {
 }
 
 // Where iptables-restore does not end at once with the process that has started
-// it, the next command waits: nothing is committed behind its back.
+// it, the next command waits: nothing is committed behind its back. And where it
+// never commits anything, what was made for it goes all the same.
 func TestOrphanIsWaitedFor(t *testing.T) {
 	for _, variant := range []string{"iptables-legacy", "iptables-nft"} {
 		t.Run(variant, func(t *testing.T) {
 			lab.Require(t, lab.Binary(variant))
 			t.Setenv("IPMASQ_TEST_BACKEND", variant)
 			v := newVictim(t)
-			// It has a child of its own, and that commits when it may.
-			bin := t.TempDir()
-			real, err := exec.LookPath(variant + "-restore")
-			if err != nil {
-				t.Fatal(err)
-			}
-			slow := fmt.Sprintf(`#!/bin/sh
-case $* in *--test*) exec %[1]s "$@" ;; esac
-exec 4<&0
-( echo $$ >%[2]s/begun; until [ -e %[2]s/go ]; do sleep 0.01; done; %[1]s "$@" <&4; echo $? >%[2]s/ended ) &
-wait
-`, real, bin)
-			if err := os.WriteFile(filepath.Join(bin, variant+"-restore"), []byte(slow), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			there := func(name string) func() bool {
-				return func() bool { text, err := os.ReadFile(filepath.Join(bin, name)); return err == nil && len(text) > 0 }
-			}
-			v.start("")
-			cmd := exec.Command("ipmasq", append([]string{"apply", v.files[crashA]}, v.where()...)...)
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if !until(there("begun")) {
-				t.Error("nothing is committed")
-			}
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-
-			next := exec.Command("ipmasq", append([]string{"delete"}, v.where()...)...)
-			var said screen
-			next.Stderr = &said
-			if err := next.Start(); err != nil {
-				t.Fatal(err)
-			}
-			done := make(chan error, 1)
-			go func() { done <- next.Wait() }()
-			waits := func() bool { return strings.Contains(said.String(), "waiting for another ipmasq to finish") }
-			if !until(func() bool { return waits() || len(done) > 0 }) || !waits() {
-				t.Error("the next command does not wait")
-			}
-			if err := os.WriteFile(filepath.Join(bin, "go"), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if !until(there("ended")) {
-				t.Error("what was begun does not end")
-			}
-			if err := <-done; err != nil {
-				t.Errorf("delete: %v\n%s", err, &said)
-			}
-			if left := v.look(); left != v.looks[""] {
-				t.Errorf("this is left:\n%s", left)
+			for _, verdict := range []string{"commit", "die"} {
+				v.orphans(variant, verdict)
 			}
 		})
+	}
+}
+
+// orphans kills an apply whose first iptables-restore has a child of its own,
+// which commits or dies when it is told to.
+func (v *victim) orphans(variant, verdict string) {
+	v.t.Helper()
+	bin := v.t.TempDir()
+	real, err := exec.LookPath(variant + "-restore")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	slow := fmt.Sprintf(`#!/bin/sh
+case $* in *--test*) exec %[1]s "$@" ;; esac
+exec 4<&0
+(
+	echo begun >%[2]s/begun
+	until [ -s %[2]s/verdict ]; do sleep 0.01; done
+	[ $(cat %[2]s/verdict) = die ] || %[1]s "$@" <&4
+	echo ended >%[2]s/ended
+) &
+wait
+`, real, bin)
+	if err := os.WriteFile(filepath.Join(bin, variant+"-restore"), []byte(slow), 0o700); err != nil {
+		v.t.Fatal(err)
+	}
+	there := func(name string) func() bool {
+		return func() bool { text, err := os.ReadFile(filepath.Join(bin, name)); return err == nil && len(text) > 0 }
+	}
+	v.start("")
+	cmd := exec.Command("ipmasq", append([]string{"apply", v.files[crashA]}, v.where()...)...)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	if err := cmd.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	begins := until(there("begun"))
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if now := v.tables(); !begins || len(now) != 1 || now[beside] == "" {
+		v.t.Errorf("%s: it is to begin with sets and timeouts, and not with\n%s", verdict, written(now))
+	}
+
+	next := exec.Command("ipmasq", append([]string{"delete"}, v.where()...)...)
+	var said screen
+	next.Stderr = &said
+	if err := next.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- next.Wait() }()
+	waits := func() bool { return strings.Contains(said.String(), "waiting for another ipmasq to finish") }
+	if !until(func() bool { return waits() || len(done) > 0 }) || !waits() {
+		v.t.Errorf("%s: the next command does not wait", verdict)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "verdict"), []byte(verdict), 0o600); err != nil {
+		v.t.Fatal(err)
+	}
+	if !until(there("ended")) {
+		v.t.Errorf("%s: what was begun does not end", verdict)
+	}
+	if err := <-done; err != nil {
+		v.t.Errorf("%s: delete: %v\n%s", verdict, err, &said)
+	}
+	if left := v.look(); left != v.looks[""] {
+		v.t.Errorf("%s: this is left:\n%s", verdict, left)
 	}
 }
