@@ -59,20 +59,36 @@ func (p *peer) lacks() string {
 }
 
 func peers(t lab.TB) []*peer {
-	all := []*peer{ipmasq(t), nftKeep(), nftOnce(), nftTwice()}
+	all := []*peer{ipmasq(t, ""), ipmasq(t, "nft"), ipmasq(t, "legacy"), nftKeep(), nftOnce(), nftTwice()}
 	for _, kind := range []string{"nft", "legacy"} {
 		all = append(all, restore(kind), script(kind))
 	}
 	return append(all, ferm(), shorewall(), ufw(), firewalld())
 }
 
-func ipmasq(t lab.TB) *peer {
-	apply := [][]string{{built.Ipmasq(t), "apply", "--state-dir", here + "/state", here + "/policy.yaml"}}
-	return &peer{
+// ipmasq is on nftables, or on a variant of iptables: the one that it finds under
+// that name.
+func ipmasq(t lab.TB, kind string) *peer {
+	apply := []string{built.Ipmasq(t), "apply", "--state-dir", here + "/state", here + "/policy.yaml"}
+	p := &peer{
 		name:  "ipmasq apply",
 		files: []file{{template: "ipmasq/policy.yaml", path: here + "/policy.yaml"}},
-		start: apply, reload: apply,
 	}
+	if kind != "" {
+		p.name += ", backend: iptables (" + kind + ")"
+		p.iptables = "iptables-" + kind
+		p.needs = []string{"iptables-" + kind, "ip6tables-" + kind}
+		p.start = [][]string{{"mkdir", "-p", here + "/bin"}}
+		for _, end := range []string{"", "-save", "-restore"} {
+			for _, family := range []string{"ip", "ip6"} {
+				link := fmt.Sprintf(`ln -sf "$(command -v %[1]stables-%[2]s%[3]s)" "$0/%[1]stables%[3]s"`, family, kind, end)
+				p.start = append(p.start, []string{"sh", "-c", link, here + "/bin"})
+			}
+		}
+		apply = append([]string{"sh", "-c", `PATH=$0:$PATH exec "$@"`, here + "/bin"}, apply...)
+	}
+	p.start, p.reload = append(p.start, apply), [][]string{apply}
+	return p
 }
 
 // nftOnce is how nftables.service reloads: the file begins with flush ruleset.
