@@ -74,7 +74,9 @@ func (w *worker) look() []event {
 		return nil
 	}
 	same, err := w.Engine.Holds(context.Background(), w.held)
-	w.lookNot = time.Now().Add(share * time.Since(start))
+	if same || err != nil { // else who does it again is fought with, and soon
+		w.lookNot = time.Now().Add(share * time.Since(start))
+	}
 	if err != nil {
 		return nil // it is looked again
 	}
