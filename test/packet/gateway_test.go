@@ -30,8 +30,10 @@ type gateway struct {
 // is what it finds now.
 func untouched(t *testing.T, topo *lab.Topology) *gateway {
 	t.Helper()
-	lab.Require(t, lab.NFTables(), lab.Binary("nft"))
 	g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t), variant: variant(t)}
+	if g.variant != "iptables-legacy" {
+		lab.Require(t, lab.NFTables(), lab.Binary("nft"))
+	}
 	g.withBackend(t)
 	g.rules, g.sysctl = g.ruleset(t), g.sysctls(t)
 	return g

@@ -7,7 +7,7 @@
 set -eu
 
 dir=$1
-programs="busybox-static iproute2 nftables ppp wireguard-tools conntrack"
+programs="busybox-static iproute2 nftables iptables ipset ppp wireguard-tools conntrack"
 
 # A suite and what its kernel is called here, the oldest first.
 kernels="bullseye:5.10 bookworm:6.1"

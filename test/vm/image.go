@@ -11,7 +11,7 @@ import (
 var initScript []byte
 
 // programs are what the tests run, ipmasq aside.
-var programs = [...]string{"busybox", "conntrack", "ip", "nft", "pppd", "wg"}
+var programs = [...]string{"busybox", "conntrack", "ip", "ipset", "nft", "pppd", "wg", "xtables-legacy-multi", "xtables-nft-multi"}
 
 // image is what a machine boots from, beside its kernel.
 type image struct {
@@ -19,7 +19,7 @@ type image struct {
 	kernel string // a folder in it
 	ipmasq string // static, as the next
 	tests  string
-	run    string // which of the tests, as for go test -run
+	kind   *kind
 }
 
 // write writes the image as the kernel wants it.
@@ -52,12 +52,15 @@ func (i *image) fill(a *archive) error {
 			return err
 		}
 	}
+	if err := a.iptables(packages); err != nil {
+		return err
+	}
 	a.link("sbin/modprobe", "/bin/busybox")
 	a.link("bin/sh", "/bin/busybox")
 	if err := a.linker(packages); err != nil {
 		return err
 	}
-	if err := a.modules(i.kernel); err != nil {
+	if err := a.modules(i.kernel, i.kind.with, i.kind.without); err != nil {
 		return err
 	}
 	for _, own := range [...][2]string{{"bin/ipmasq", i.ipmasq}, {"bin/tests", i.tests}} {
@@ -67,6 +70,6 @@ func (i *image) fill(a *archive) error {
 		}
 		a.file(own[0], 0o755, data)
 	}
-	a.file("run-tests", 0o644, []byte(i.run))
+	a.file("environment", 0o644, []byte(i.kind.environment()))
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// wanted are the modules that go into the machine, by the beginning of their path; what they depend on goes with
+// wanted are the modules that go into every machine, by the beginning of their path; what they depend on goes with
 // them. The kernel asks for a module when it first needs it, as on any machine. No test loads one.
 var wanted = [...]string{
 	"kernel/net/netfilter/nf", "kernel/net/ipv4/netfilter/nf", "kernel/net/ipv6/netfilter/nf",
@@ -18,8 +18,14 @@ var wanted = [...]string{
 	"kernel/drivers/net/ppp/ppp_async", "kernel/crypto/crc32c_generic",
 }
 
-// modules adds the kernel's modules, and the lists by which modprobe finds them.
-func (a *archive) modules(kernel string) error {
+// xtables are the modules of iptables.
+func xtables() []string {
+	return []string{"kernel/net/netfilter/x", "kernel/net/netfilter/ipset/", "kernel/net/ipv4/netfilter/ip", "kernel/net/ipv6/netfilter/ip"}
+}
+
+// modules adds the kernel's modules, with those that a machine has beside the wanted, and without those whose names
+// begin with one of some words, and all that need one of these; and the lists by which modprobe finds them.
+func (a *archive) modules(kernel string, with, without []string) error {
 	found, err := filepath.Glob(filepath.Join(kernel, "lib/modules/*"))
 	if err != nil || len(found) != 1 {
 		return fmt.Errorf("modules of %s: %v, %w", kernel, found, err)
@@ -34,8 +40,13 @@ func (a *archive) modules(kernel string) error {
 	for line := range strings.Lines(string(dep)) {
 		module, rest, _ := strings.Cut(line, ":")
 		needs[module] = strings.Fields(rest)
-		if slices.ContainsFunc(wanted[:], func(prefix string) bool { return strings.HasPrefix(module, prefix) }) {
-			files = append(append(files, module), needs[module]...)
+		begins := func(with string) bool { return strings.HasPrefix(module, with) }
+		if !slices.ContainsFunc(wanted[:], begins) && !slices.ContainsFunc(with, begins) {
+			continue
+		}
+		all := append([]string{module}, needs[module]...)
+		if !slices.ContainsFunc(all, func(file string) bool { return named(file, without) }) {
+			files = append(files, all...)
 		}
 	}
 	slices.Sort(files)
@@ -52,6 +63,11 @@ func (a *archive) modules(kernel string) error {
 	}
 	a.file(to+"/modules.dep", 0o644, []byte(deps.String()))
 	return a.aliases(from, to, have)
+}
+
+// named says whether the name of a module begins with one of some words.
+func named(file string, words []string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return strings.HasPrefix(moduleName(file), word) })
 }
 
 // aliases are what modules are asked for by: "alias nft-expr-masq nft_masq".

@@ -55,6 +55,30 @@ func (a *archive) object(packages, file, as string) error {
 	return nil
 }
 
+// extensions is where both variants of iptables look for what they can match and do.
+const extensions = "usr/lib/x86_64-linux-gnu/xtables"
+
+// iptables adds the names of both variants, as Debian has them: what is called iptables is the nft variant.
+func (a *archive) iptables(packages string) error {
+	for _, family := range [...]string{"ip", "ip6"} {
+		for _, end := range [...]string{"", "-save", "-restore"} {
+			a.link("bin/"+family+"tables"+end, "xtables-nft-multi")
+			a.link("bin/"+family+"tables-nft"+end, "xtables-nft-multi")
+			a.link("bin/"+family+"tables-legacy"+end, "xtables-legacy-multi")
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(packages, extensions, "*.so"))
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("no %s below %s", extensions, packages)
+	}
+	for _, file := range files {
+		if err == nil {
+			err = a.object(packages, file, extensions+"/"+filepath.Base(file))
+		}
+	}
+	return err
+}
+
 // linker is the dynamic linker, by the name that every program asks for.
 const linker = "lib64/ld-linux-x86-64.so.2"
 
