@@ -114,7 +114,9 @@ func (p *program) printStatus(c *cli.Context, w io.Writer, s *engine.Status) {
 		fmt.Fprintln(w)
 		p.printEntries(c, w, s)
 	}
-	if s.InForce && s.Digest != "" && !s.FlowsCounted {
+	if s.FlowsProblem != nil {
+		p.warnf("flows are not counted by entry: %v", s.FlowsProblem)
+	} else if s.InForce && s.Digest != "" && !s.FlowsCounted {
 		p.hintf("flows are not counted by entry where there are more than %d: ipmasq status --flows does it, and takes about %s", engine.CountedAtOnce, countingTime(s.Conntrack.Count))
 	}
 	if s.Drifted() {

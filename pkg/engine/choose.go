@@ -65,6 +65,7 @@ func (e *Engine) auto(ctx context.Context) (warning string, err error) {
 		return "", why
 	}
 	first := e.Backend
+	var last error // of iptables-legacy: the other variant is nf_tables too
 	for _, name := range otherwise() {
 		b, err := e.Backends(name)
 		if err == nil {
@@ -76,10 +77,12 @@ func (e *Engine) auto(ctx context.Context) (warning string, err error) {
 			return fmt.Sprintf("gateway.backend: auto is %s here: %v", b.Name(), why), nil
 		case !errors.Is(err, backend.ErrNotSupported):
 			return "", err
+		case last == nil || name == string(foreign.XTLegacy):
+			last = err
 		}
 	}
 	e.Backend = first
-	return "", fmt.Errorf("gateway.backend: auto: %w; nor is there an iptables that works", why)
+	return "", fmt.Errorf("gateway.backend: auto: nothing works here: %w; %w; install the module nf_tables of the running kernel (after an upgrade of the kernel: reboot), or ip_tables and the program iptables", why, last)
 }
 
 // chooseHeld takes the backend that holds the rules in force.

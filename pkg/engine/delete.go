@@ -25,8 +25,8 @@ type Deletion struct {
 	// StillForwards says that the host forwards without our rules now, as it
 	// did before the first apply: inside hosts are not translated any more.
 	StillForwards bool
-	// Forgotten is why nobody knows which flows are ours: none was cut. Nil
-	// where that is known.
+	// Forgotten is why nobody knows which flows are ours, or why the kernel does
+	// not tell: none was cut. Nil where that is known.
 	Forgotten error
 }
 
@@ -94,6 +94,11 @@ func (e *Engine) remove(ctx context.Context, remembered *state.State, dryRun boo
 		d.Forgotten = err
 	case ours == nil && there:
 		d.Forgotten = errNoState
+	}
+	if len(ours) > 0 {
+		if err := e.follows(); err != nil {
+			d.Forgotten, ours = err, nil
+		}
 	}
 	// What cannot be cut must be known before anything is changed.
 	if d.Flows, err = e.flows(ours, false); err != nil {

@@ -278,6 +278,11 @@ func (e *Engine) plan(ctx context.Context, p *policy.Policy, remembered *state.S
 
 // planHost plans what is not rules.
 func (e *Engine) planHost(pl *Plan, facts hostFacts, remembered *state.State) error {
+	if remembered.Applied == nil { // else it is better to put the rules back than to be able to cut flows
+		if err := e.follows(); err != nil {
+			return err
+		}
+	}
 	routing, warnings, err := facts.routingOf(pl.Compiled.Uplinks)
 	if err != nil {
 		return err

@@ -28,6 +28,8 @@ type Status struct {
 	// of limits and of pools. The kernel does not count them by entry: the whole
 	// table has to be read.
 	FlowsCounted bool
+	// FlowsProblem is why the kernel tells nothing of flows, if it does not.
+	FlowsProblem error
 	// TrafficCounted says that the kernel counts the packets and bytes of flows
 	// (nf_conntrack_acct), and that they were added up.
 	TrafficCounted bool
@@ -134,7 +136,9 @@ func (e *Engine) Status(ctx context.Context) (*Status, error) {
 	s.bounds(p)
 	if s.InForce && (e.CountFlows || s.Conntrack.Count <= CountedAtOnce) {
 		done = e.step("flows")
-		if err := e.countFlows(s, compiled.Ruleset, p); err != nil {
+		if err := e.follows(); err != nil {
+			s.FlowsProblem = err
+		} else if err := e.countFlows(s, compiled.Ruleset, p); err != nil {
 			return nil, err
 		}
 		done()

@@ -12,6 +12,7 @@ package foreign
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ const (
 	XTNFT    Kind = "iptables-nft"
 	XTLegacy Kind = "iptables-legacy"
 )
+
+// ErrNoTables is a kernel that has no ip_tables.
+var ErrNoTables = errors.New("the kernel has no ip_tables")
 
 // Hook is where a base chain is attached.
 type Hook string

@@ -81,6 +81,39 @@ func AnyLegacy() bool {
 	return false
 }
 
+// HasLegacy says whether the kernel has ip_tables, for IPv4, and has its module
+// loaded.
+func HasLegacy() bool {
+	_, err := os.Stat(layouts[0].names)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// AskLegacy asks for a table of ip_tables, or ip6_tables, which the kernel makes
+// in the calling thread's network namespace if it can. It is [ErrNoTables] where
+// the kernel has no such tables at all, and [os.ErrNotExist] where it has not
+// this one.
+func AskLegacy(v6 bool, table string) error {
+	l := &layouts[0]
+	if v6 {
+		l = &layouts[1]
+	}
+	fd, err := unix.Socket(l.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return fmt.Errorf("open a raw socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	info := make([]byte, infoSize)
+	copy(info, table)
+	err = getOption(fd, l.level, getInfo, info)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = fmt.Errorf("%w: %w", ErrNoTables, err)
+	}
+	if err != nil {
+		return fmt.Errorf("ask for the table %s %s of iptables-legacy: %w", l.family, table, err)
+	}
+	return nil
+}
+
 const legacyAttempts = 5
 
 func (l *layout) read(name string) (*Table, error) {

@@ -23,3 +23,9 @@ func WriteLegacy(io.Writer) error {
 
 // AnyLegacy is not so elsewhere.
 func AnyLegacy() bool { return false }
+
+// HasLegacy is not so elsewhere.
+func HasLegacy() bool { return false }
+
+// AskLegacy finds none elsewhere.
+func AskLegacy(bool, string) error { return ErrNoTables }

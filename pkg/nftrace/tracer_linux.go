@@ -47,6 +47,10 @@ func Start(p Packets) (*Tracer, error) {
 			go t.listen(events)
 			return t, nil
 		}
+		if _, none := t.owner.Generation(); none != nil && unsupported(none) != none {
+			err = fmt.Errorf("%w: nftables (CONFIG_NF_TABLES), by which packets are traced: %w", ErrNotSupported, none)
+			return nil, errors.Join(err, t.owner.Close(), t.listener.Close())
+		}
 		err = errors.Join(err, t.owner.Close())
 	}
 	_ = t.listener.Close()

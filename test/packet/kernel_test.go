@@ -87,3 +87,23 @@ func holders(t *testing.T, module string) []string {
 	}
 	return nil
 }
+
+// With nf_tables alone, and neither what iptables-nft needs of it nor
+// iptables-legacy, `backend: iptables` is refused, and nothing has changed then.
+func TestVMKernelLacksIPTables(t *testing.T) {
+	g := untouched(t, lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest()))
+	file := []string{g.file(t, "policy.yaml", "version: 1\ngateway: {backend: iptables}\n"+onlyUplink("eth0"))}
+	for _, lacking := range []bool{false, true} {
+		if lacking {
+			lacks(t, "nft_compat")
+		}
+		g.expects(t, 1, "plan", file, "not supported by this kernel")
+		g.expects(t, 1, "apply", file, "not supported by this kernel")
+		g.expects(t, 0, "status", nil, "none was applied")
+		if left := g.sysctls(t); left != g.sysctl {
+			t.Errorf("sysctls have changed\n%s", difference(g.sysctl, left))
+		}
+	}
+	g.apply(t, onlyUplink("eth0"))
+	g.delete(t)
+}

@@ -36,7 +36,8 @@ func (b *Backend) look() (look uint64) {
 }
 
 // Probe gives the digest of all rules, which are read only where they may have
-// changed since they were last, and of our sets.
+// changed since they were last, and of our sets. It is [backend.ErrNotSupported]
+// where the kernel has no tables of the variant.
 func (b *Backend) Probe(ctx context.Context) (uint32, error) {
 	look := b.look()
 	b.mu.Lock()
@@ -49,6 +50,9 @@ func (b *Backend) Probe(ctx context.Context) (uint32, error) {
 			return 0, err
 		}
 		return (&held{rules: last.rules, sets: sets}).generation(nil), nil
+	}
+	if err := b.known(ctx); err != nil {
+		return 0, err
 	}
 	h, err := b.read(ctx, nil, false)
 	if err != nil {

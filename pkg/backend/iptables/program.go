@@ -175,7 +175,11 @@ func (b *Backend) run(ctx context.Context, s streams, name string, args ...strin
 		}
 		tie(c)
 		if s.out == nil {
-			return c.Run()
+			err := c.Run()
+			if err == nil && missingExtension.Match(problem.Bytes()) {
+				err = errLacks
+			}
+			return err
 		}
 		out, err := c.StdoutPipe()
 		if err != nil {
@@ -277,6 +281,9 @@ func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 		}
 		err = b.run(ctx, s, p.restore, append(args, "--wait")...)
 	}
+	if err != nil {
+		err = b.lacking(f.family, err)
+	}
 	return f.refused(err)
 }
 
@@ -287,19 +294,31 @@ func (f *batch) refused(err error) error {
 		return err
 	}
 	at := e.line() - 1
+	if name := e.extension(); name != "" {
+		for _, x := range f.files {
+			for i := range x.lines {
+				if l := &x.lines[i]; l.uses(name) {
+					return &backend.Refused{Object: x.object(l), Origin: l.origin, Err: err}
+				}
+			}
+		}
+	}
 	for _, x := range f.files {
 		// The first line is the table's, the last one its commit.
 		if at >= 0 && at < len(x.lines)+2 || len(f.files) == 1 {
 			r := &backend.Refused{Object: fmt.Sprintf("the table %s (%s)", x.table, familyName(f.family)), Err: err}
 			if i := at - 1; i >= 0 && i < len(x.lines) {
-				l := x.lines[i]
-				r.Object, r.Origin = fmt.Sprintf("%q in table %s (%s)", l.text, x.table, familyName(f.family)), l.origin
+				r.Object, r.Origin = x.object(&x.lines[i]), x.lines[i].origin
 			}
 			return r
 		}
 		at -= len(x.lines) + 2
 	}
 	return &backend.Refused{Object: "the tables of " + familyName(f.family), Err: err}
+}
+
+func (f *file) object(l *fileLine) string {
+	return fmt.Sprintf("%q in table %s (%s)", l.text, f.table, familyName(f.family))
 }
 
 func familyName(f ruleset.Family) string {
