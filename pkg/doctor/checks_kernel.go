@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/engine"
+	"github.com/ipmasq/ipmasq/pkg/foreign"
 )
 
 // lacksRules is about kernels that cannot have such rules at all.
@@ -13,12 +14,18 @@ func lacksRules(h *Host) []Finding {
 	if h.Kernel.Rules == nil {
 		return nil
 	}
-	return []Finding{{
+	f := Finding{
 		Severity: Broken, Weight: 1000,
 		Title:    "the kernel has no nftables",
 		Evidence: []string{"kernel: " + h.Kernel.Rules.Error()},
-		Mend:     []string{"modprobe nf_tables", "# or boot a kernel with CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT"},
-	}}
+		Mend: []string{"modprobe nf_tables", "# or boot a kernel with CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT,",
+			"# or one with CONFIG_IP_NF_IPTABLES and CONFIG_IP6_NF_IPTABLES, and install iptables"},
+	}
+	if h.Kernel.Backend == string(foreign.XTLegacy) {
+		f.Title = "the kernel has no ip_tables any more, where the rules were put"
+		f.Mend = []string{"modprobe -a ip_tables ip6_tables", "# or boot a kernel with CONFIG_IP_NF_IPTABLES and CONFIG_IP6_NF_IPTABLES, or with nftables"}
+	}
+	return []Finding{f}
 }
 
 // refused is about policies that the kernel, or this host, does not take.

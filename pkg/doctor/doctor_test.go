@@ -28,6 +28,9 @@ func first(t *testing.T, h *Host, id string, s Severity) Finding {
 func TestWrittenEvidence(t *testing.T) {
 	t.Parallel()
 	first(t, &Host{Kernel: KernelEvidence{Rules: errors.New("protocol not supported")}}, "no-nftables", Broken)
+	if f := first(t, &Host{Kernel: KernelEvidence{Rules: errors.New("the module ip_tables is missing"), Backend: "iptables-legacy"}}, "no-nftables", Broken); !strings.Contains(f.Title, "no ip_tables") {
+		t.Errorf("of iptables-legacy it says %q", f.Title)
+	}
 	applied := func() *Host {
 		return &Host{Policy: &policy.Policy{}, Applied: &engine.Applied{}, Status: &engine.Status{InForce: true}}
 	}

@@ -18,6 +18,8 @@ type KernelEvidence struct {
 	// Rules is why the kernel cannot have rules such as ours, or nil, and Refused
 	// why it, or the host, does not take those of the policy.
 	Rules, Refused error
+	// Backend is the one that Rules is about.
+	Backend string
 	// Conntrack counts what did not get into the table of flows since the
 	// namespace was made.
 	Conntrack conntrack.Failures
@@ -33,7 +35,7 @@ type KernelEvidence struct {
 func readKernel(ctx context.Context, h *Host) error {
 	_, err := h.source.Engine.Backend.Probe(ctx)
 	if errors.Is(err, backend.ErrNotSupported) {
-		h.Kernel.Rules = err
+		h.Kernel.Rules, h.Kernel.Backend = err, h.source.Engine.Backend.Name()
 		return nil
 	}
 	if err == nil {

@@ -29,10 +29,9 @@ const mainJob = "^(TestVM.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICM
 // withoutNFTables are the tests for a kernel that knows no nf_tables: what a policy without `backend` becomes there,
 // each kind of translation and rule, and what asks the kernel for features one by one.
 const withoutNFTables = "^(TestVMAuto.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICMPErrors|TestSNATOrder|TestOneToOne|" +
-	"TestPortForwardPorts|TestPortForwardMap|TestPortForwardAnswers|TestPortForwardSticky|TestHairpin|TestRedirectProxy|" +
-	"TestForwardRules|TestForwardActions|TestInput|TestGuardStrays|TestGuardOlderFlows|TestApplyAgain|TestSets|TestLog|" +
-	"TestLimitPortForward|TestLimitRule|TestRateForgets|TestTimeouts|TestSynproxyConnects|TestMarkRoutes|TestFTPThroughMasquerade|" +
-	"TestConnectionsEntries|TestConnectionsKill|TestReconcileRetargetUDP|TestRunAddresses)$"
+	"TestPortForwardPorts|TestPortForwardMap|TestPortForwardSticky|TestHairpin|TestRedirectProxy|TestForwardActions|TestInput|" +
+	"TestGuardStrays|TestApplyAgain|TestSets|TestLog|TestLimitPortForward|TestTimeoutsChange|TestSynproxyConnects|" +
+	"TestFTPThroughMasquerade|TestConnectionsKill)$"
 
 // kinds are the machines that each kernel boots as. A test whose name begins with TestVMAuto is for those without
 // nf_tables, any other that begins with TestVM for those with it.
