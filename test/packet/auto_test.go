@@ -42,7 +42,7 @@ forward:
 // iptables-legacy alone.
 func automatic(t *testing.T) *gateway {
 	t.Helper()
-	topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
+	topo := lab.Gateway(t, lab.InsideRoutes(), lab.WithoutDMZ(), lab.WithoutGuest())
 	g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t), variant: "iptables-legacy"}
 	g.file(t, "policy.yaml", homeRouter)
 	g.rules, g.sysctl = g.ruleset(t), g.sysctls(t)
