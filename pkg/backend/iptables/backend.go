@@ -35,10 +35,12 @@ type Backend struct {
 	variant  string
 	programs map[ruleset.Family]programs
 	kernel   kernel
-	commits  sync.Mutex // one at a time
-	seed     maphash.Seed
-	mu       sync.Mutex
-	last     seen
+	// protocols are the numbers of names that iptables-save prints.
+	protocols map[string]string
+	commits   sync.Mutex // one at a time
+	seed      maphash.Seed
+	mu        sync.Mutex
+	last      seen
 }
 
 // The variants. Each has tables of its own, and the programs of one do not see
@@ -57,7 +59,7 @@ func New(enter func(func() error) error, variant string) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{enter: enter, variant: is, programs: found, seed: maphash.MakeSeed()}
+	b := &Backend{enter: enter, variant: is, programs: found, protocols: protocolNumbers(), seed: maphash.MakeSeed()}
 	b.kernel = kernel{sets: b.probeSets(), shifts: probeShifts()}
 	return b, nil
 }
@@ -98,7 +100,7 @@ func (b *Backend) read(ctx context.Context, known []*plan.Set, elements bool) (*
 	var sets []heldSet
 	var all sync.WaitGroup
 	for i, f := range families() {
-		p := newParser(f)
+		p := newParser(f, b.protocols)
 		parsers = append(parsers, p)
 		if program, ok := b.programs[f]; ok {
 			all.Go(func() { errs[i] = b.run(ctx, streams{out: p.read}, program.save, "-c") })

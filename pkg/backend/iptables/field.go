@@ -13,8 +13,9 @@ import (
 
 // What iptables cannot ask.
 var (
-	errFlags    = errors.New("iptables sees six of TCP's eight flags, so it cannot tell that there are no others")
-	errWildcard = errors.New("iptables takes a + at the end of a name for any ending")
+	errFlags       = errors.New("iptables sees six of TCP's eight flags, so it cannot tell that there are no others")
+	errAnyProtocol = errors.New("iptables takes the protocol 0 for any")
+	errWildcard    = errors.New("iptables takes a + at the end of a name for any ending")
 )
 
 // familyOf is the family whose packets have a field; Inet is both.
@@ -51,6 +52,9 @@ func (t *translator) span(f ruleset.Field, lo, hi []byte) ([]atom, error) {
 	case ruleset.DstPort:
 		return []atom{{slot: destinationPort, ports: [2]uint16{binary.BigEndian.Uint16(lo), binary.BigEndian.Uint16(hi)}}}, nil
 	case ruleset.L4Proto:
+		if lo[0] == 0 {
+			return nil, errAnyProtocol
+		}
 		var out []atom
 		for p := int(lo[0]); p <= int(hi[0]); p++ {
 			out = append(out, atom{slot: protocol, proto: uint8(p)})

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,11 +42,12 @@ type parser struct {
 	index    map[string]int // of our chains and the built-in ones with jumps to them
 	rules    map[string]int // how many a built-in chain has
 	counters counterNames
+	spelling spelling
 	sum      uint32 // of all lines that count
 }
 
-func newParser(f ruleset.Family) *parser {
-	return &parser{family: f, counts: map[string][]plan.Count{}, index: map[string]int{}, rules: map[string]int{}, counters: counterNames{}}
+func newParser(f ruleset.Family, protocols map[string]string) *parser {
+	return &parser{family: f, spelling: spelling{f, protocols}, counts: map[string][]plan.Count{}, index: map[string]int{}, rules: map[string]int{}, counters: counterNames{}}
 }
 
 // read reads it as it comes.
@@ -89,6 +91,10 @@ func join(parsers []*parser, sets []heldSet, timeouts []found) *held {
 	return h
 }
 
+// ours says whether a table is one that we have chains in. Others, such as
+// security, are not ours to change, whatever they call their chains.
+func (p *parser) ours() bool { return slices.Contains(tableNames(), string(p.table)) }
+
 func (p *parser) chain(name string) *plan.Chain {
 	i, ok := p.index[string(p.table)+" "+name]
 	if !ok {
@@ -114,12 +120,12 @@ func (p *parser) line(text []byte) []byte {
 		if bytes.HasSuffix(text, []byte(" ACCEPT")) {
 			return nil
 		}
-		if name, _, _ := bytes.Cut(text[1:], []byte{' '}); bytes.HasPrefix(name, []byte(prefix)) {
+		if name, _, _ := bytes.Cut(text[1:], []byte{' '}); bytes.HasPrefix(name, []byte(prefix)) && p.ours() {
 			p.chain(string(name))
 		}
-	case bytes.HasPrefix(text, []byte("-A ")):
+	case bytes.HasPrefix(text, []byte("-A ")) && p.ours():
 		chain, body, _ := bytes.Cut(text[3:], []byte{' '})
-		p.rule(string(chain), canonical(string(body)), count)
+		p.rule(string(chain), p.spelling.of(string(body)), count)
 	}
 	return text
 }
@@ -169,23 +175,6 @@ func countOf(text []byte) (plan.Count, []byte) {
 	return plan.Count{Packets: packets, Bytes: count}, rest
 }
 
-// canonical writes a protocol as we do, whatever /etc/protocols calls it.
-func canonical(rule string) string {
-	before, rest, ok := strings.Cut(rule, "-p ")
-	if !ok || strings.Contains(before, `"`) {
-		return rule
-	}
-	name, after, _ := strings.Cut(rest, " ")
-	number, known := map[string]string{
-		"igmp": "2", "ipencap": "4", "ipip": "4", "dccp": "33", "ipv6": "41", "gre": "47", "esp": "50", "ah": "51",
-		"icmpv6": "ipv6-icmp", "eigrp": "88", "ospf": "89", "ospfigp": "89", "pim": "103", "vrrp": "112", "l2tp": "115",
-	}[name]
-	if !known {
-		return rule
-	}
-	return strings.TrimSuffix(before+"-p "+number+" "+after, " ")
-}
-
 // commentOf is the comment of a rule, or "".
 func commentOf(rule string) string {
 	_, rest, ok := strings.Cut(rule, "--comment ")
@@ -211,13 +200,20 @@ func commentOf(rule string) string {
 	return out.String()
 }
 
-// targetOf is the chain that a rule leads to, or its target.
+// targetOf is the chain that a rule leads to, or its target. Words of others are
+// in quotes: a prefix of a log, a comment.
 func targetOf(rule string) string {
-	for _, option := range []string{"-j ", "-g "} {
-		if i := strings.LastIndex(rule, option); i >= 0 && (i == 0 || rule[i-1] == ' ') {
-			word, _, _ := strings.Cut(rule[i+len(option):], " ")
-			return word
+	target, inQuotes := "", false
+	for i := 0; i < len(rule); i++ {
+		switch c := rule[i]; {
+		case c == '"':
+			inQuotes = !inQuotes
+		case inQuotes && c == '\\':
+			i++
+		case inQuotes || c != '-' || i > 0 && rule[i-1] != ' ':
+		case strings.HasPrefix(rule[i:], "-j "), strings.HasPrefix(rule[i:], "-g "):
+			target, _, _ = strings.Cut(rule[i+len("-j "):], " ")
 		}
 	}
-	return ""
+	return target
 }

@@ -33,6 +33,8 @@ func TestRates(t *testing.T) {
 		ruleset.Rate{Packets: 1, Seconds: day, Burst: 1}, ruleset.Rate{Packets: 7, Seconds: hour, Burst: 5}, ruleset.Rate{Packets: 3333, Seconds: hour, Burst: 5},
 		ruleset.Rate{Packets: 999, Seconds: minute, Burst: 5}, ruleset.Rate{Packets: 7001, Seconds: minute, Burst: 5}, ruleset.Rate{Packets: 2000001, Seconds: day, Burst: 5},
 		ruleset.Rate{Packets: 9999, Seconds: 1, Burst: 5}, ruleset.Rate{Packets: 20000, Seconds: 1, Burst: 50}, ruleset.Rate{Packets: 1000000, Seconds: 1, Burst: 5},
+		// What is remembered for a unit is not printed.
+		ruleset.Rate{Packets: 20, Seconds: 1, Burst: 10}, ruleset.Rate{Packets: 61, Seconds: minute, Burst: 60}, ruleset.Rate{Packets: 5, Seconds: hour, Burst: 5},
 	)
 	for _, variant := range variants() {
 		t.Run(variant, func(t *testing.T) {

@@ -129,7 +129,8 @@ func (t *translator) limit(s *ruleset.Statement, r *ruleset.Rule, logs bool) (st
 		way = "above"
 	}
 	text := fmt.Sprintf("-m hashlimit --hashlimit-%s %s --hashlimit-burst %d", way, rate, s.Rate.Burst)
-	name, size := r.ID, uint32(1)
+	// Forgotten is what a whole burst may come after anyhow, and nothing sooner.
+	name, size, expires := r.ID, uint32(1), s.Rate.Seconds*uint64(s.Rate.Burst)/s.Rate.Packets+1
 	if s.Set != "" {
 		set := t.sets[s.Set]
 		if set == nil || !set.Dynamic {
@@ -147,17 +148,23 @@ func (t *translator) limit(s *ruleset.Statement, r *ruleset.Rule, logs bool) (st
 			modes = append(modes, mode)
 		}
 		text += " --hashlimit-mode " + strings.Join(modes, ",")
-		name, size = set.Name, set.Size
+		name, size, expires = set.Name, set.Size, uint64(set.Timeout)
+	}
+	if expires == unspoken(rate) {
+		expires++
 	}
 	// What a name holds outlives a change of the rule: another limit has
 	// another name.
 	h := fnv.New32a()
-	fmt.Fprint(h, name, text, size, t.place)
-	text += fmt.Sprintf(" --hashlimit-name ipmasq-%08x --hashlimit-htable-max %d", h.Sum32(), size)
-	if s.Set != "" {
-		text += fmt.Sprintf(" --hashlimit-htable-expire %d", uint64(t.sets[s.Set].Timeout)*1000)
-	}
-	return text, nil
+	fmt.Fprint(h, name, text, size, expires, t.place)
+	return fmt.Sprintf("%s --hashlimit-name ipmasq-%08x --hashlimit-htable-max %d --hashlimit-htable-expire %d", text, h.Sum32(), size, expires*1000), nil
+}
+
+// unspoken is how many seconds hashlimit remembers at a rate of no other word,
+// which iptables-save does not print: the rate's unit.
+func unspoken(rate string) uint64 {
+	_, unit, _ := strings.Cut(rate, "/")
+	return map[string]uint64{"sec": 1, "min": 60, "hour": 3600, "day": 86400}[unit]
 }
 
 // The parts of a second in which the kernel keeps the time for one packet: of
