@@ -270,7 +270,11 @@ func (c condition) transport(p *atom) (text []string, possible bool) {
 		name  string
 		atoms []atom
 	}{{"port", c.of(sourcePort)}, {"port", c.of(destinationPort)}}
-	tcpFlags, options := c.of(flags), c.of(tcpOption)
+	tcpFlags, possible := oneOfFlags(c.of(flags))
+	if !possible {
+		return nil, false
+	}
+	options := c.of(tcpOption)
 	if len(ports[0].atoms)+len(ports[1].atoms)+len(tcpFlags)+len(options) == 0 {
 		return nil, true
 	}

@@ -57,3 +57,6 @@ func Tested(lines []string, missing ...string) []string {
 	}
 	return out
 }
+
+// Spelled is a rule of iptables-save as it is read.
+func Spelled(f ruleset.Family, rule string) string { return spelling{f, protocolNumbers()}.of(rule) }

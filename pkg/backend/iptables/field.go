@@ -160,9 +160,12 @@ func masked(f ruleset.Field, mask, value []byte) (atom, error) {
 	return atom{}, fmt.Errorf("iptables cannot match bits of the field %d", f)
 }
 
+// tcpFlagNames are those of the bits, from the lowest.
+func tcpFlagNames() []string { return []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} }
+
 func flagNames(bits byte) string {
 	var out []string
-	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} {
+	for i, name := range tcpFlagNames() {
 		if bits&(1<<i) != 0 {
 			out = append(out, name)
 		}

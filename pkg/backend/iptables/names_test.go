@@ -56,6 +56,7 @@ func TestConditions(t *testing.T) {
 	src := func(not bool, lo, hi string) atom {
 		return atom{slot: source, not: not, lo: netip.MustParseAddr(lo), hi: netip.MustParseAddr(hi)}
 	}
+	asked := func(not bool, text string) atom { return atom{slot: flags, not: not, text: text} }
 	const never = "-"
 	for _, c := range []struct {
 		want string
@@ -80,6 +81,9 @@ func TestConditions(t *testing.T) {
 		{never, condition{proto(false, 6), proto(false, 17)}},
 		{never, condition{proto(false, 6), proto(true, 6)}},
 		{"-p tcp", condition{proto(true, 17), proto(false, 6)}},
+		{"-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", condition{proto(false, 6), asked(false, "FIN,SYN,RST,ACK SYN"), asked(false, "SYN,RST SYN")}},
+		{never, condition{proto(false, 6), asked(false, "SYN,RST SYN"), asked(false, "SYN,ACK ACK")}},
+		{"-p tcp -m tcp --tcp-flags SYN SYN -m tcp ! --tcp-flags ACK NONE", condition{proto(false, 6), asked(true, "ACK NONE"), asked(false, "SYN SYN")}},
 	} {
 		got, possible, err := c.text()
 		if !possible {

@@ -39,8 +39,9 @@ func protocolNumbers() map[string]string {
 	return numbers
 }
 
-// of is a rule as we write it.
+// of is a rule as we write it. Up to iptables 1.8.7 there are spaces too many.
 func (s spelling) of(rule string) string {
+	rule = strings.TrimSuffix(strings.Replace(rule, "--nflog-prefix  ", "--nflog-prefix ", 1), " ")
 	if before, rest, ok := strings.Cut(rule, "-p "); ok && !strings.Contains(before, `"`) {
 		name, after, _ := strings.Cut(rest, " ")
 		if number, known := s.protocols[name]; known {

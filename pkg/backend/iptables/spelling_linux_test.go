@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ipmasq/ipmasq/pkg/backend/iptables"
 	"github.com/ipmasq/ipmasq/pkg/plan"
+	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
 
 // What iptables-save writes otherwise than it was told is read as what it was:
@@ -52,6 +54,20 @@ func TestSpelling(t *testing.T) {
 			}
 			compare(t, h.reads(t), want)
 		})
+	}
+}
+
+// Versions before 1.8.8 print spaces that later ones do not.
+func TestSpellingOld(t *testing.T) {
+	t.Parallel()
+	for old, want := range map[string]string{
+		"-p tcp -m comment --comment statement -j NFLOG --nflog-prefix  lan": "-p tcp -m comment --comment statement -j NFLOG --nflog-prefix lan",
+		`-m connlabel --label "119" --set -m comment --comment "nat lan" `:   `-m connlabel --label "119" --set -m comment --comment "nat lan"`,
+		`-m comment --comment "nat lan" -j LOG --log-prefix "nat:  lan "`:    `-m comment --comment "nat lan" -j LOG --log-prefix "nat:  lan "`,
+	} {
+		if got := iptables.Spelled(ruleset.IPv4, old); got != want {
+			t.Errorf("%s is read as %s, want %s", old, got, want)
+		}
 	}
 }
 
