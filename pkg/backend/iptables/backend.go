@@ -169,7 +169,7 @@ func (b *Backend) carryOut(ctx context.Context, changes *plan.Changes, now *held
 		return err
 	}
 	backend.LoadModules(ctx, backend.NATModules(newHelpers(changes)))
-	for _, f := range b.steps(files(changes, now)) {
+	for _, f := range b.steps(steadily(changes, now)) {
 		if err := b.restore(ctx, f, false); err != nil {
 			return err
 		}

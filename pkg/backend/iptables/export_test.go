@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -60,3 +61,22 @@ func Tested(lines []string, missing ...string) []string {
 
 // Spelled is a rule of iptables-save as it is read.
 func Spelled(f ruleset.Family, rule string) string { return spelling{f, protocolNumbers()}.of(rule) }
+
+// Widened are the chains of nat that change before filter, each with its rules.
+func Widened(changes *plan.Changes) (out []string) {
+	_, changed := carry(changes, &held{})
+	for name, w := range widen(changes, changed) {
+		_, _, chain := keyOf(name)
+		text := "whole"
+		if !w.whole {
+			var rules []string
+			for _, r := range w.rules {
+				rules = append(rules, string(r.Body))
+			}
+			text = strings.Join(rules, ", ")
+		}
+		out = append(out, strings.TrimPrefix(chain, prefix)+": "+text)
+	}
+	slices.Sort(out)
+	return out
+}

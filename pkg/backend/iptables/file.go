@@ -74,10 +74,30 @@ func (f *batch) text() []byte {
 // that goes has counted for a counter, another one of that counter takes on.
 func files(changes *plan.Changes, now *held) []*file {
 	counts, changed := carry(changes, now)
+	return write(changes, counts, changed, nil)
+}
+
+// steadily is files where packets pass meanwhile, see [widen].
+func steadily(changes *plan.Changes, now *held) []*file {
+	counts, changed := carry(changes, now)
+	if len(changes.To.Chains) == 0 {
+		return write(changes, counts, changed, nil)
+	}
+	return write(changes, counts, changed, widen(changes, changed))
+}
+
+// write writes the files, with those of nat twice where some of its chains are
+// wide before filter changes.
+func write(changes *plan.Changes, counts map[string][]plan.Count, changed []changedChain, wide map[string]widened) []*file {
 	byTable := map[[2]string]*file{}
+	early := map[ruleset.Family]*file{}
 	var out []*file
 	for _, f := range families() {
+		early[f] = &file{family: f, table: "nat"}
 		for _, table := range tableNames() {
+			if table == "filter" {
+				out = append(out, early[f])
+			}
 			x := &file{family: f, table: table}
 			byTable[[2]string{fmt.Sprint(f), table}] = x
 			out = append(out, x)
@@ -88,6 +108,9 @@ func files(changes *plan.Changes, now *held) []*file {
 	}
 	of := func(key string) (*file, string) {
 		f, table, chain := keyOf(key)
+		if wide[key].whole {
+			return early[f], chain
+		}
 		return byTable[[2]string{fmt.Sprint(f), table}], chain
 	}
 	add := func(f *file, text string) { f.lines = append(f.lines, fileLine{text: text}) }
@@ -96,6 +119,9 @@ func files(changes *plan.Changes, now *held) []*file {
 		key := c.name()
 		if f, chain := of(key); strings.HasPrefix(chain, prefix) {
 			add(f, ":"+chain+" - [0:0]")
+			if wide[key].rules != nil {
+				add(early[f.family], ":"+chain+" - [0:0]")
+			}
 		}
 	}
 	for _, c := range changed {
@@ -106,6 +132,9 @@ func files(changes *plan.Changes, now *held) []*file {
 		}
 		if c.to == nil {
 			continue
+		}
+		for _, r := range wide[c.name()].rules {
+			early[f.family].lines = append(early[f.family].lines, fileLine{"-A " + chain + " " + string(r.Body), nil, r.Origin})
 		}
 		for i, r := range c.to.Rules {
 			f.lines = append(f.lines, fileLine{"-A " + chain + " " + string(r.Body), &counts[c.to.Name][i], r.Origin})
