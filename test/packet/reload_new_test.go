@@ -14,6 +14,7 @@ import (
 // what it ceases to let out until its last: new flows all the while, from a
 // network that every second policy translates.
 func TestReloadNewFlows(t *testing.T) {
+	t.Parallel()
 	const flows, reloads = 2000, 6 // a second
 	topo := lab.Gateway(t, lab.WithoutGuest())
 	g := untouched(t, topo)

@@ -150,8 +150,14 @@ func probe(f ruleset.Family, tool string) (programs, error) {
 	return p, nil
 }
 
-// busy is the exit code of a program that did not get the xtables lock in time.
-const busy = 4
+// locked says whether a program did not get the xtables lock in time. The nft
+// variant ends with the same code for other reasons.
+func locked(err error) bool {
+	const busy = 4
+	var exit *exec.ExitError
+	var e *programError
+	return errors.As(err, &exit) && exit.ExitCode() == busy && errors.As(err, &e) && strings.Contains(e.said, "xtables lock")
+}
 
 // streams are what a program reads, and who reads what it prints; and a file that
 // it has open as long as it runs.
@@ -274,8 +280,7 @@ func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 		s.open = b.Lock()
 	}
 	err := b.run(ctx, s, p.restore, append(args, "--wait", "1")...)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == busy {
+	if locked(err) {
 		if b.Waiting != nil {
 			b.Waiting("another program holds the lock of xtables")
 		}

@@ -119,3 +119,16 @@ COMMIT
 		})
 	}
 }
+
+// The protocol 0 would be any.
+func TestProtocolZero(t *testing.T) {
+	t.Parallel()
+	rs := limited(ruleset.Rate{Packets: 1, Seconds: 1, Burst: 1})
+	r := rs.Chains[0].Rules[0]
+	for p, taken := range map[byte]bool{0: false, 2: true} {
+		r.Matches = append(r.Matches[:1:1], ruleset.Match{Fields: []ruleset.Field{ruleset.L4Proto}, Value: []byte{p}})
+		if _, err := iptables.Want(rs); (err == nil) != taken {
+			t.Errorf("protocol %d: %v", p, err)
+		}
+	}
+}
