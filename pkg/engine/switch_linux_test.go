@@ -125,14 +125,14 @@ func of(name string, held map[string]string) map[string]string {
 }
 
 // whole says whether a backend has all of its old rules, or of its new; each table
-// may be either.
+// may be either, and nat what translates as both do.
 func whole(name string, now, from, to map[string]string) bool {
 	now, from, to = of(name, now), of(name, from), of(name, to)
 	if len(from) == 0 || len(to) == 0 { // it is to have them at the end, or was to until now
 		return len(now) > 0 && (maps.Equal(now, from) || maps.Equal(now, to))
 	}
 	for k := range now {
-		if now[k] != from[k] && now[k] != to[k] {
+		if now[k] != from[k] && now[k] != to[k] && !(strings.HasSuffix(k, " nat") && wide(now[k], from[k], to[k])) {
 			return false
 		}
 	}
@@ -142,6 +142,32 @@ func whole(name string, now, from, to map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// wide says whether a table has all rules of one of two, and none that neither has.
+func wide(now, from, to string) bool {
+	rules := func(text string) map[string]bool {
+		out := map[string]bool{}
+		for l := range strings.Lines(text) {
+			out[strings.Replace(l, " -g ", " -j ", 1)] = true // it comes back meanwhile
+		}
+		return out
+	}
+	is, old, next := rules(now), rules(from), rules(to)
+	all := func(of map[string]bool) bool {
+		for l := range of {
+			if !is[l] {
+				return false
+			}
+		}
+		return true
+	}
+	for l := range is {
+		if !old[l] && !next[l] {
+			return false
+		}
+	}
+	return all(old) || all(next)
 }
 
 // change is a way from what is in force to something else.
