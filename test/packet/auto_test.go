@@ -76,7 +76,7 @@ func (g *gateway) expects(t *testing.T, code int, command string, args []string,
 	}
 }
 
-const chosen = "ipmasq: warning: gateway.backend: auto is iptables-legacy here: nftables (CONFIG_NF_TABLES): not supported by this kernel"
+const autoSaid = "ipmasq: warning: gateway.backend: auto is iptables-legacy here: nftables (CONFIG_NF_TABLES): not supported by this kernel"
 
 // On a kernel without nf_tables a policy that names no backend is one for
 // iptables-legacy, which is said, and all commands know it. That what the host
@@ -94,9 +94,9 @@ func TestVMAuto(t *testing.T) {
 			answering(g.Server, g.LAN1)
 			listens(g.LAN1, 8081, 9003)
 			file := []string{filepath.Join(g.dir, "policy.yaml")}
-			g.expects(t, 2, "plan", file, chosen, "iptables-legacy (IPMASQ-*): ")
-			g.expects(t, 0, "apply", file, chosen, "applied and read back")
-			g.expects(t, 0, "plan", file, chosen, "no difference: ")
+			g.expects(t, 2, "plan", file, autoSaid, "iptables-legacy (IPMASQ-*): ")
+			g.expects(t, 0, "apply", file, autoSaid, "applied and read back")
+			g.expects(t, 0, "plan", file, autoSaid, "no difference: ")
 			g.expects(t, 0, "apply", file, "nothing changed: ")
 			g.expects(t, 0, "doctor", nil, "nothing is wrong with the rules in iptables-legacy")
 			g.routes(t)
@@ -121,7 +121,7 @@ func TestVMAuto(t *testing.T) {
 
 			// The daemon sees what others do.
 			d := g.runs(t, file...)
-			d.logs(t, chosen)
+			d.logs(t, autoSaid)
 			d.tells(t, "READY=1")
 			g.GW.Run(t, "iptables-legacy", "-F", "FORWARD")
 			d.logs(t, "another program changed the chains of ipmasq in iptables-legacy", "put right")

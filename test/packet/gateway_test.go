@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipmasq/ipmasq/test/built"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,11 +31,11 @@ type gateway struct {
 // is what it finds now.
 func untouched(t *testing.T, topo *lab.Topology) *gateway {
 	t.Helper()
-	g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t), variant: variant(t)}
+	g := &gateway{Topology: topo, dir: topo.Dir(), variant: chosen(t)}
 	if g.variant != "iptables-legacy" {
 		lab.Require(t, lab.NFTables(), lab.Binary("nft"))
 	}
-	g.withBackend(t)
+	g.program = variant.Program(t, g.dir, g.variant, built.Ipmasq(t))
 	g.rules, g.sysctl = g.ruleset(t), g.sysctls(t)
 	return g
 }

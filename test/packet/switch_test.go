@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 // switching is a gateway that has every backend.
@@ -23,7 +24,7 @@ type switching struct {
 
 func newSwitching(t *testing.T, topo *lab.Topology) *switching {
 	t.Helper()
-	if variant(t) != "" {
+	if chosen(t) != "" {
 		t.Skip("not with iptables alone: the test has all backends")
 	}
 	lab.Require(t, lab.Binary("iptables-legacy"), lab.Binary("iptables-nft"))
@@ -44,10 +45,10 @@ func (s *switching) policy(t *testing.T, backend, text string) string {
 }
 
 // chooses makes a variant what the host calls iptables.
-func (s *switching) chooses(t *testing.T, variant string) {
+func (s *switching) chooses(t *testing.T, backend string) {
 	t.Helper()
-	bin := filepath.Join(s.dir, "bin-"+variant)
-	links(t, bin, variant)
+	bin := filepath.Join(s.dir, "bin-"+backend)
+	variant.Links(t, bin, backend)
 	s.program = filepath.Join(bin, "ipmasq")
 	script := fmt.Sprintf("#!/bin/sh\nPATH=%s:$PATH\nexport PATH\nexec %s \"$@\"\n", bin, s.plain)
 	if err := os.WriteFile(s.program, []byte(script), 0o700); err != nil {
