@@ -217,30 +217,6 @@ func (r *Rule) String() string {
 	return strings.Join(words, " ")
 }
 
-// ours is how the names of our chains begin in the tables of iptables.
-const ours = "IPMASQ-"
-
-// withoutOurs puts our chains aside. What leads to them stays in its place among
-// the rules of others: those before it have their turn first, and those behind it
-// do not see what we accept. It says whether there were any.
-func (t *Table) withoutOurs() bool {
-	isOurs := func(name string) bool { return strings.HasPrefix(name, ours) }
-	t.Chains = slices.DeleteFunc(t.Chains, func(c *Chain) bool {
-		if isOurs(c.Name) {
-			c.table = t
-			t.own = append(t.own, c)
-		}
-		return isOurs(c.Name)
-	})
-	for _, c := range t.Chains {
-		for i := range c.Rules {
-			r := &c.Rules[i]
-			r.Ours = (r.Verdict == Jump || r.Verdict == Goto) && isOurs(r.To)
-		}
-	}
-	return len(t.own) > 0
-}
-
 // Holders are the kinds that hold rules of ours: NFT by the table inet ipmasq,
 // the others by chains.
 func (r *Rules) Holders() []Kind {
@@ -249,16 +225,6 @@ func (r *Rules) Holders() []Kind {
 		out = append(out, NFT)
 	}
 	return out
-}
-
-// leadsTo finds a chain of the table, ours too.
-func (t *Table) leadsTo(name string) *Chain {
-	for _, c := range t.own {
-		if c.Name == name {
-			return c
-		}
-	}
-	return t.Chain(name)
 }
 
 // xtNames are the tables and chains that iptables has.

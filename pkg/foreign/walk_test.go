@@ -42,3 +42,38 @@ func TestWalkOfSharedChains(t *testing.T) {
 		})
 	}
 }
+
+// What asks our rules first may be a chain of others that begins with what leads to
+// them.
+func TestBefore(t *testing.T) {
+	drop := Rule{Verdict: Drop}
+	jump := Rule{Verdict: Jump, To: "IPMASQ-forward"}
+	user := Rule{Verdict: Jump, To: "DOCKER-USER"}
+	for _, c := range []struct {
+		name           string
+		rules, user    []Rule
+		before, behind int
+		displaced      bool
+	}{
+		{"first", []Rule{jump, drop}, nil, 0, 2, false},
+		{"two of ours", []Rule{jump, jump, drop}, nil, 0, 3, false},
+		{"second", []Rule{drop, jump}, nil, 1, 3, true},
+		{"second, behind what asks ours", []Rule{user, drop, jump}, []Rule{jump, drop}, 0, 4, true},
+		{"second, behind what asks ours later", []Rule{user, jump}, []Rule{drop, jump}, 1, 3, true},
+		{"not there", []Rule{drop}, nil, 0, 1, false},
+	} {
+		base := &Chain{Name: "FORWARD", Hook: Forward, Drops: true, Rules: c.rules}
+		var r Rules
+		r.Add(&Table{Kind: XTNFT, Family: "ip", Name: "filter", Chains: []*Chain{base, {Name: "DOCKER-USER", Rules: c.user}, {Name: "IPMASQ-forward"}}})
+		n := 0
+		if before := base.Before(); before != nil {
+			n = len(before.Rules)
+			if before.Drops {
+				t.Errorf("%s: its policy stands behind ours", c.name)
+			}
+		}
+		if n != c.before || base.Behind() != c.behind || base.Displaced() != c.displaced {
+			t.Errorf("%s: %d rules before ours, %d is behind, displaced %v", c.name, n, base.Behind(), base.Displaced())
+		}
+	}
+}
