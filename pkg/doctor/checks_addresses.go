@@ -32,7 +32,7 @@ func noAddress(h *Host) (out []Finding) {
 			case f == link.IPv6 && len(global(l, link.IPv4)) > 0:
 				// Many providers have none. What the inside tries by public addresses of its
 				// own fails then; unique local ones it does not try (RFC 6724).
-				x.Severity, x.Weight = Risk, 450
+				x.Severity, x.Weight = Risk, 515
 				if !h.insidePublic() {
 					x.Severity = Note
 				}

@@ -110,6 +110,9 @@ func foreignDrop(h *Host) (out []Finding) {
 	for i := range examples {
 		if x := &examples[i]; x.passes() {
 			for _, s := range h.stops(x) {
+				if s.first() {
+					continue // foreignFirst tells
+				}
 				who := programOf(s.chain)
 				if byProgram[who] == nil {
 					order = append(order, who)
@@ -231,7 +234,8 @@ func foreignNAT(h *Host) (out []Finding) {
 	examples := h.passages()
 	for i := range examples {
 		x := &examples[i]
-		for _, f := range []*Finding{h.destinationTaken(x), h.sourceTaken(x)} {
+		behind := func(c *foreign.Chain) bool { return ledFirst(x, c) == "" } // foreignFirst tells
+		for _, f := range []*Finding{h.destinationTaken(x, behind), h.sourceTaken(x, behind)} {
 			if f != nil && !slices.Contains(seen, x.entry+f.Evidence[0]) {
 				seen = append(seen, x.entry+f.Evidence[0])
 				out = append(out, *f)
@@ -252,18 +256,48 @@ func foreignNAT(h *Host) (out []Finding) {
 	return out
 }
 
-// earlier says whether a chain of others comes before ours of the priority. Of
-// two with the same one the kernel takes the one that came later first.
-func (h *Host) earlier(c *foreign.Chain, ours int) bool {
-	return c.Priority < ours || c.Priority == ours && (c.Table().Number == 0 || c.Table().Number > h.Rules.Foreign.Own)
+// order is where a chain of others stands beside ours of nat.
+type order uint8
+
+const (
+	earlier order = iota
+	later
+	untold // before or behind
+)
+
+// orderOf compares a chain of others with ours of a priority. Of two with the same
+// one the kernel takes the one that came later first; when a table of
+// iptables-legacy came it does not tell.
+func (h *Host) orderOf(c *foreign.Chain, ours int) order {
+	own, number := h.Rules.Foreign.OurNAT(c.Table().Family), h.Rules.Foreign.Own
+	if own != nil && number == 0 {
+		number = own.Number
+	}
+	switch {
+	case c.Priority != ours && c.Priority > ours:
+		return later
+	case c.Priority < ours, c.Shared(), own == nil && c.Table().Number == 0:
+		return earlier
+	case own != nil && (own.Number == 0 || c.Table().Number == 0):
+		return untold
+	case c.Table().Number > number:
+		return earlier
+	}
+	return later
 }
 
-func (h *Host) destinationTaken(x *passage) *Finding {
+// oursFirst is the weight of a translation of others that ours comes before.
+const oursFirst = 400
+
+// everyChain is for those that look at all of them.
+func everyChain(*foreign.Chain) bool { return true }
+
+func (h *Host) destinationTaken(x *passage, among func(*foreign.Chain) bool) *Finding {
 	if x.out.DNAT.Kind == ruleset.Continue {
 		return nil
 	}
 	for _, c := range h.Rules.Foreign.Base(x.out.Arrived.Source.Is6(), foreign.Prerouting) {
-		if c.Type != "nat" || c.Priority > dnatPriority {
+		if c.Type != "nat" || c.Priority > dnatPriority || !among(c) {
 			continue
 		}
 		o := c.Walk(x.at(foreign.Prerouting, false, false)) // what stands behind ours is not told
@@ -275,14 +309,19 @@ func (h *Host) destinationTaken(x *passage) *Finding {
 			Severity: Broken, Weight: 870,
 			Title:    fmt.Sprintf("%s translates what %s is for, before it", programOf(c).chain(c), x.entry),
 			Evidence: []string{decided(c, d), fmt.Sprintf("%s (%s) is for %s %v too, at priority %d", x.entry, x.place, protocolName(x.out.Packet.Protocol), portText(x.out.Arrived.Destination, x.out.Arrived.DestinationPort), dnatPriority)},
-			Mend:     programOf(c).mendNAT(c, d),
+			Mend:     h.mendNAT(c, d, x),
 		}
+		order := h.orderOf(c, dnatPriority)
+		met, _ := d.Packets()
 		switch {
 		case o.Accept != nil || o.Ours != nil:
 			f.Severity, f.Weight = Risk, 410
 			f.Title = fmt.Sprintf("%s may translate some of what %s is for, before it", programOf(c).chain(c), x.entry)
-		case !h.earlier(c, dnatPriority):
-			f.Severity, f.Weight = Risk, 400
+		case order == untold && met == 0:
+			f.Severity, f.Weight = Risk, 405
+			f.Title = fmt.Sprintf("%s and %s are for the same packets, and which of them is asked first cannot be told", programOf(c).chain(c), x.entry)
+		case order == later:
+			f.Severity, f.Weight = Risk, oursFirst
 			f.Title = fmt.Sprintf("%s and %s are for the same packets", programOf(c).chain(c), x.entry)
 		}
 		return f
@@ -290,23 +329,27 @@ func (h *Host) destinationTaken(x *passage) *Finding {
 	return nil
 }
 
-func (h *Host) sourceTaken(x *passage) *Finding {
+func (h *Host) sourceTaken(x *passage, among func(*foreign.Chain) bool) *Finding {
 	if x.out.SNAT.Kind != ruleset.SNAT || x.out.SNAT.Origin == nil {
 		return nil // a masquerade gives the same address
 	}
 	for _, c := range h.Rules.Foreign.Base(x.out.Arrived.Source.Is6(), foreign.Postrouting) {
-		if c.Type != "nat" || !h.earlier(c, snatPriority) {
+		order := h.orderOf(c, snatPriority)
+		if c.Type != "nat" || order == later || !among(c) {
 			continue
 		}
 		o := c.Walk(x.at(foreign.Postrouting, false, false))
 		if o.SNAT == nil || o.Accept != nil || o.Ours != nil {
 			continue
 		}
+		if met, _ := o.SNAT.Packets(); order == untold && met == 0 {
+			continue
+		}
 		return &Finding{
 			Severity: Broken, Weight: 860,
 			Title:    fmt.Sprintf("%s gives a source to what %s is for, before it", programOf(c).chain(c), x.out.SNAT.Origin.Entry),
 			Evidence: []string{decided(c, o.SNAT), fmt.Sprintf("%s (%s) would have it leave as %v", x.out.SNAT.Origin.Entry, x.out.SNAT.Origin.Place, x.out.SNAT.Address)},
-			Mend:     programOf(c).mendNAT(c, o.SNAT),
+			Mend:     h.mendNAT(c, o.SNAT, x),
 		}
 	}
 	return nil
@@ -352,54 +395,4 @@ func foreignUntrack(h *Host) (out []Finding) {
 // certain says that all of a rule's conditions hold for sure.
 func certain(r *foreign.Rule, p *foreign.Packet) bool {
 	return !slices.ContainsFunc(r.Tests, func(t foreign.Test) bool { return t.Holds(p) != foreign.Yes })
-}
-
-// mixed is about a host that has rules of both iptables.
-func mixed(h *Host) (out []Finding) {
-	if h.Rules.Foreign == nil {
-		return nil
-	}
-	of := map[foreign.Kind][]string{}
-	families := map[string]map[foreign.Kind]bool{}
-	for _, t := range h.Rules.Foreign.Tables {
-		rules, drops := 0, false
-		for _, c := range t.Chains {
-			for i := range c.Rules {
-				if !c.Rules[i].Ours {
-					rules++
-				}
-			}
-			drops = drops || c.Drops
-		}
-		if t.Kind == foreign.NFT || rules == 0 && !drops {
-			continue
-		}
-		if families[t.Family] == nil {
-			families[t.Family] = map[foreign.Kind]bool{}
-		}
-		families[t.Family][t.Kind] = true
-		of[t.Kind] = append(of[t.Kind], fmt.Sprintf("%s: table %s %s has %d rules", t.Kind, t.Family, t.Name, rules))
-	}
-	both := ""
-	for _, name := range []string{"ip", "ip6"} {
-		if len(families[name]) == 2 && both == "" {
-			both = name
-		}
-	}
-	if both == "" {
-		return nil
-	}
-	program := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[both]
-	return []Finding{{
-		Severity: Risk, Weight: 500,
-		Title:    "both backends of iptables have rules, and each command shows one half of them",
-		Evidence: append(of[foreign.XTLegacy], of[foreign.XTNFT]...),
-		Mend: []string{
-			"# see both, and who writes which: " + program + "-legacy-save; " + program + "-nft-save",
-			"# take the old rules over, and empty the old tables; then have only one of them installed:",
-			"sh -c '" + program + "-legacy-save | " + program + "-nft-restore --noflush'",
-			"sh -c 'for t in $(cat /proc/thread-self/net/" + strings.Replace(program, "tables", "_tables", 1) + "_names); do " + program + "-legacy -t $t -F; " + program + "-legacy -t $t -X; done; for c in INPUT FORWARD OUTPUT; do " + program + "-legacy -P $c ACCEPT; done'",
-			"# update-alternatives --set " + program + " /usr/sbin/" + program + "-nft",
-		},
-	}}
 }

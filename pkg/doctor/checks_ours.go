@@ -15,12 +15,18 @@ func rulesMissing(h *Host) []Finding {
 	if h.Status == nil || h.Given || h.Applied == nil || h.Status.InForce {
 		return nil
 	}
+	whose := "# who does that: `nft flush ruleset`, which nftables.service runs when it starts or stops"
+	switch h.Status.Backend {
+	case "iptables-nft":
+		whose += "; or iptables-restore without --noflush"
+	case "iptables-legacy":
+		whose = "# who does that: iptables-restore without --noflush, as netfilter-persistent runs it when it starts, or a script with iptables -F"
+	}
 	return []Finding{{
 		Severity: Broken, Weight: 950,
 		Title:    "the rules of ipmasq are gone: somebody has removed " + h.place(),
 		Evidence: []string{fmt.Sprintf("nothing of the policy that was applied %s is in the kernel", h.Status.Applied.UTC().Format("2006-01-02 15:04:05 MST"))},
-		Mend: append(h.applyAgain("# ipmasq apply, with the policy's files"),
-			"# who does that: `nft flush ruleset`, which nftables.service runs when it starts or stops; ipmasq run puts the rules back by itself"),
+		Mend:     append(h.applyAgain("# ipmasq apply, with the policy's files"), whose+"; ipmasq run puts the rules back by itself"),
 	}}
 }
 
@@ -36,10 +42,14 @@ func rulesBehind(h *Host) []Finding {
 	if !h.hostHasChanged() {
 		return nil
 	}
+	changed, what := changedChains(h.Status.Drift), "the links or addresses of the host"
+	if !slices.ContainsFunc(changed, func(name string) bool { return !strings.HasSuffix(name, " DOCKER-USER") }) {
+		what = "Docker's chains"
+	}
 	return []Finding{{
 		Severity: Risk, Weight: 620,
-		Title:    "the links or addresses of the host are others than when the policy was applied, and the rules would be too",
-		Evidence: []string{"would be others now: " + strings.Join(shortened(changedChains(h.Status.Drift), 8), ", ")},
+		Title:    what + " are others than when the policy was applied, and the rules would be too",
+		Evidence: []string{"would be others now: " + strings.Join(shortened(changed, 8), ", ")},
 		Mend:     append(h.applyAgain("# ipmasq apply, with the policy's files"), "# ipmasq run does that by itself"),
 	}}
 }
@@ -49,7 +59,7 @@ func rulesDrifted(h *Host) []Finding {
 	if h.Status == nil || h.Given || !h.Status.InForce || h.Status.Drift == nil || h.Status.Drift.Empty() {
 		return nil
 	}
-	if h.hostHasChanged() {
+	if h.hostHasChanged() || h.displaced(h.Status.Drift) {
 		return nil
 	}
 	var evidence []string
@@ -71,7 +81,7 @@ func rulesDrifted(h *Host) []Finding {
 		evidence = append(evidence, "not as applied: "+strings.Join(shortened(changedChains(h.Status.Drift), 8), ", "))
 	}
 	whose := "# nothing else belongs in the table inet ipmasq; `nft monitor` shows who changes it"
-	if h.Status.Backend == "iptables" {
+	if h.Status.Backend != "nftables" {
 		whose = "# nothing else belongs in the chains IPMASQ-..., nor before the jumps to them; whoever inserts rules first has to append them"
 	}
 	return []Finding{{
@@ -84,25 +94,28 @@ func rulesDrifted(h *Host) []Finding {
 
 // place is where the rules are.
 func (h *Host) place() string {
-	if h.Status == nil || h.Status.Backend == "nftables" {
+	if h.Status == nil {
+		return placeOf("nftables")
+	}
+	return placeOf(h.Status.Backend)
+}
+
+func placeOf(backend string) string {
+	if backend == "nftables" {
 		return "the table inet ipmasq"
 	}
-	return "the chains IPMASQ-* of " + h.Status.Backend
+	return "the chains IPMASQ-* of " + backend
 }
 
 // rulesElsewhere is about rules of ipmasq's in a second place.
 func rulesElsewhere(h *Host) []Finding {
-	if h.Status == nil || len(h.Status.Left) == 0 {
-		return nil
-	}
-	mend := []string{"ipmasq delete"}
-	if h.Status.InForce {
-		mend = h.applyAgain("# ipmasq apply, with the policy's files")
+	if h.Status == nil || len(h.Status.Left) == 0 || h.Applied == nil && !h.Status.InForce {
+		return nil // foreignRules tells where nothing was applied
 	}
 	f := Finding{
 		Severity: Risk, Weight: 700,
 		Title: "rules of ipmasq's are left in " + strings.Join(h.Status.Left, " and ") + ": what passes has to pass them too",
-		Mend:  mend,
+		Mend:  h.applyAgain("# ipmasq apply, with the policy's files"),
 	}
 	if h.Status.InForce {
 		f.Evidence = []string{"the policy is in " + h.place()}

@@ -25,7 +25,7 @@ func pmtuBlocked(h *Host) []Finding {
 		in, _ := h.facts().Link(x.out.Packet.Interface)
 		on, _ := h.facts().Link(x.out.Out)
 		smaller := on.MTU > 0 && on.MTU < in.MTU
-		s := h.errorStopped(x, smaller)
+		s, packet := h.errorStopped(x, smaller)
 		if s == nil {
 			continue
 		}
@@ -33,7 +33,7 @@ func pmtuBlocked(h *Host) []Finding {
 			Severity: Risk, Weight: 530,
 			Title:    fmt.Sprintf("%s stops the ICMP errors that tell %s to send smaller packets: large ones vanish where a link on the way takes less", programOf(s.chain).chain(s.chain), x.out.Packet.From),
 			Evidence: []string{decided(s.chain, s.decision), fmt.Sprintf("%s (%s): packets go from %s to %s", x.entry, x.place, in.Name, on.Name)},
-			Mend:     []string{h.letError(s)},
+			Mend:     h.letError(s, packet),
 		}
 		if smaller {
 			f.Severity, f.Weight = Broken, 690
@@ -49,7 +49,7 @@ func pmtuBlocked(h *Host) []Finding {
 
 // errorStopped asks whether an error of a router comes back to who sent the packet:
 // one from further on, or one of the gateway itself where it has to send some.
-func (h *Host) errorStopped(x *passage, ownToo bool) *stop {
+func (h *Host) errorStopped(x *passage, ownToo bool) (*stop, *foreign.Packet) {
 	o := x.out
 	p := foreign.Packet{IPv6: o.Arrived.Source.Is6(), Protocol: 1, ICMPType: 3, State: foreign.StateRelated, Destination: o.Arrived.Source, In: o.Out, Out: o.Packet.Interface}
 	if p.IPv6 {
@@ -69,22 +69,25 @@ func (h *Host) errorStopped(x *passage, ownToo bool) *stop {
 				continue
 			}
 			if d := c.Walk(way.packet).Stopped(); d != nil {
-				return &stop{x, way.hook, c, d, false}
+				return &stop{x, way.hook, c, d, false}, way.packet
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
-// letError is the command that lets such errors pass.
-func (h *Host) letError(s *stop) string {
+// letError is how such an error passes.
+func (h *Host) letError(s *stop, p *foreign.Packet) []string {
 	t := s.chain.Table()
+	if before := s.chain.Before(); before != nil && before.Walk(p).Stopped() != nil {
+		return h.toTheFront(s.chain)
+	}
 	if t.Kind == foreign.NFT {
-		return fmt.Sprintf("nft 'insert rule %s %s %s ct state related meta l4proto { icmp, ipv6-icmp } accept'", t.Family, t.Name, s.chain.Name)
+		return []string{fmt.Sprintf("nft 'insert rule %s %s %s ct state related meta l4proto { icmp, ipv6-icmp } accept'", t.Family, t.Name, s.chain.Name)}
 	}
 	protocol := "icmp"
 	if t.Family == "ip6" {
 		protocol = "ipv6-icmp"
 	}
-	return fmt.Sprintf("%s -t %s -I %s -p %s -m conntrack --ctstate RELATED -j ACCEPT", xtCommand(t), t.Name, s.chain.Name, protocol)
+	return []string{fmt.Sprintf("%s -t %s -I %s%s -p %s -m conntrack --ctstate RELATED -j ACCEPT", xtCommand(t), t.Name, s.chain.Name, behindOurs(s.chain), protocol)}
 }

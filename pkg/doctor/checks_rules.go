@@ -7,6 +7,7 @@ var ruleChecks = []check{
 	{"rules-behind", rulesBehind},
 	{"rules-elsewhere", rulesElsewhere},
 	{"rules-stop-entry", entryStopped},
+	{"foreign-first", foreignFirst},
 	{"foreign-drop", foreignDrop},
 	{"bridge-drop", bridgeDrop},
 	{"foreign-nat", foreignNAT},

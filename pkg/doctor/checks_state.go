@@ -43,13 +43,13 @@ func stateUnusable(h *Host) []Finding {
 
 // nothingApplied is about a host on which ipmasq has nothing to do.
 func nothingApplied(h *Host) []Finding {
-	if h.Policy != nil || h.State.Problem != nil || h.Status == nil || h.Status.InForce || !h.couldRead(partState) {
+	if h.Policy != nil || h.State.Problem != nil || h.Status == nil || h.Status.InForce || len(h.Status.Left) > 0 || !h.couldRead(partState) {
 		return nil
 	}
 	f := Finding{
 		Severity: Broken, Weight: 980,
 		Title:    "no policy is in force: none was applied",
-		Evidence: []string{"state: nothing was applied", "rules: there is no table inet ipmasq"},
+		Evidence: []string{"state: nothing was applied", "rules: none of ipmasq's are in the kernel"},
 		Mend:     []string{"# write a policy (ipmasq init begins one) and put it in force: ipmasq apply --confirm 60s FILE"},
 	}
 	if n := len(h.State.History); n > 0 {
@@ -71,15 +71,28 @@ func became(e *state.Entry) string {
 
 // foreignRules is about rules of ours that this state folder knows nothing of.
 func foreignRules(h *Host) []Finding {
-	if h.Given || h.Applied != nil || h.Status == nil || !h.Status.InForce || h.State.Problem != nil {
+	if h.Given || h.Applied != nil || h.Status == nil || h.State.Problem != nil {
 		return nil
+	}
+	var places []string // a state that knows nothing does not know the backend either
+	if h.Status.InForce {
+		places = append(places, h.Status.Backend)
+	}
+	places = append(places, h.Status.Left...)
+	if len(places) == 0 {
+		return nil
+	}
+	evidence := []string{"state: nothing was applied"}
+	for _, backend := range places {
+		evidence = append(evidence, "rules: in "+placeOf(backend))
 	}
 	return []Finding{{
 		Severity: Broken, Weight: 965,
 		Title:    "the rules in force were applied with another state folder: this one knows nothing of them",
-		Evidence: []string{"rules: table inet ipmasq is there", "state: nothing was applied"},
+		Evidence: evidence,
 		Mend: []string{"# give doctor the --state-dir that they were applied with (ps shows that of a daemon);",
-			"# or put a policy in force with this one: ipmasq apply FILE takes them over"},
+			"# or put a policy in force with this one: ipmasq apply FILE takes them over",
+			"# or, if they are of an apply that was killed and nothing is to be in force: ipmasq delete"},
 	}}
 }
 

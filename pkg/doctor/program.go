@@ -68,6 +68,10 @@ func (p program) mend(h *Host, stops []stop) (out []string) {
 		s := &stops[i]
 		packet := s.seenBy(s.chain, s.answer)
 		switch {
+		case s.first():
+			for _, line := range h.toTheFront(s.chain) {
+				add(line)
+			}
 		case p == firewalld:
 			for _, line := range []string{
 				"firewall-cmd --permanent --new-policy=ipmasq --set-target=ACCEPT",
@@ -141,6 +145,10 @@ func (p program) insert(s *stop, packet *foreign.Packet) string {
 	if s.hook == foreign.Forward && t.Chain("DOCKER-USER") != nil {
 		chain = "DOCKER-USER"
 	}
+	at := ""
+	if to := t.Chain(chain); to != nil {
+		at = behindOurs(to)
+	}
 	match := "-i " + packet.In
 	if packet.Out != "" {
 		match += " -o " + packet.Out
@@ -152,7 +160,16 @@ func (p program) insert(s *stop, packet *foreign.Packet) string {
 	if s.answer {
 		match += " -m conntrack --ctstate RELATED,ESTABLISHED"
 	}
-	return fmt.Sprintf("%s -I %s %s -j ACCEPT", command, chain, match)
+	return fmt.Sprintf("%s -I %s%s %s -j ACCEPT", command, chain, at, match)
+}
+
+// behindOurs is the place for a rule in a chain that leads to ours: what does has to
+// stay first.
+func behindOurs(c *foreign.Chain) string {
+	if n := c.Behind(); n > 1 {
+		return fmt.Sprintf(" %d", n)
+	}
+	return ""
 }
 
 // narrow says that the rule is to be for one port alone: it is the gateway's own,
@@ -176,8 +193,8 @@ func serviceXT(s *stop, p *foreign.Packet) string {
 }
 
 // mendNAT is what to do about a translation of others that comes first.
-func (p program) mendNAT(c *foreign.Chain, d *foreign.Decision) []string {
-	switch p {
+func (h *Host) mendNAT(c *foreign.Chain, d *foreign.Decision, x *passage) []string {
+	switch p := programOf(c); p {
 	case docker:
 		to := ""
 		if d.Rule.To != "" {
@@ -186,6 +203,9 @@ func (p program) mendNAT(c *foreign.Chain, d *foreign.Decision) []string {
 		return []string{"# have it for one of the two: publish the container" + to + " at another port (docker run -p), or take it out of the policy"}
 	case kube, libvirt, firewalld:
 		return []string{fmt.Sprintf("# have it for one of the two: take it out of the policy, or out of %s, which makes its rules again", p)}
+	}
+	if ledFirst(x, c) != "" {
+		return h.toTheFront(c)
 	}
 	return []string{"# or take it out of the policy, if that rule is meant:", removal(c, d)}
 }

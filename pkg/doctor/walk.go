@@ -54,6 +54,7 @@ type walker struct {
 	flow *Flow
 	x    passage
 	way  *Way
+	lost bool // where it goes on is not known
 }
 
 // Walk takes a flow through the host, and ends at the first thing that stops it.
@@ -66,7 +67,7 @@ func (h *Host) Walk(f *Flow) (*Way, error) {
 		if err := step(); err != nil {
 			return nil, err
 		}
-		if w.way.Stopped() != nil {
+		if w.way.Stopped() != nil || w.lost {
 			break
 		}
 	}
@@ -101,6 +102,11 @@ func (w *walker) inForce() error {
 	if list := rulesDrifted(w.Host); len(list) > 0 {
 		f := list[0]
 		return w.add(Stage{At: "rules", Verdict: Unsure, Text: f.Title, Evidence: f.Evidence, Mend: f.Mend})
+	}
+	for _, f := range foreignFirst(w.Host) {
+		if err := w.add(Stage{At: "rules", Verdict: Unsure, Text: f.Title, Evidence: f.Evidence, Mend: f.Mend}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -225,8 +231,10 @@ func (w *walker) prerouting() error {
 		return nil
 	}
 	if w.Rules.Foreign != nil {
-		if f := w.takenAny(); f != nil {
+		if f := w.takenAny(); f != nil && f.Severity == Broken {
 			return w.stopped("prerouting", *f)
+		} else if f != nil && f.Weight != oursFirst {
+			_ = w.add(Stage{At: "prerouting", Verdict: Unsure, Text: f.Title, Evidence: f.Evidence, Mend: f.Mend})
 		}
 	}
 	if o.DNAT.Kind != ruleset.Continue {
@@ -239,10 +247,7 @@ func (w *walker) prerouting() error {
 // do otherwise.
 func (w *walker) takenAny() *Finding {
 	if w.x.out.DNAT.Kind != ruleset.Continue {
-		if f := w.destinationTaken(&w.x); f != nil && f.Severity == Broken {
-			return f
-		}
-		return nil
+		return w.destinationTaken(&w.x, everyChain)
 	}
 	for _, c := range w.Rules.Foreign.Base(w.x.out.Arrived.Source.Is6(), foreign.Prerouting) {
 		if c.Type != "nat" {
@@ -250,9 +255,10 @@ func (w *walker) takenAny() *Finding {
 		}
 		if o := c.Walk(w.x.at(foreign.Prerouting, false, false)); o.DNAT != nil && o.Accept == nil && o.Ours == nil {
 			return &Finding{
+				Severity: Broken,
 				Title:    programOf(c).chain(c) + " leads it elsewhere, and what becomes of it there is not ours",
 				Evidence: []string{decided(c, o.DNAT)},
-				Mend:     programOf(c).mendNAT(c, o.DNAT),
+				Mend:     w.mendNAT(c, o.DNAT, &w.x),
 			}
 		}
 	}

@@ -72,7 +72,7 @@ func (w *walker) filtered() error {
 	case o.Verdict == simulate.Delivered || o.EndedAt == ruleset.Input:
 		at, hook, point = "input", foreign.Input, ruleset.Input
 	}
-	if w.foreigners(at, hook, earliest, 0, false) || w.ours(at, point) || w.foreigners(at, hook, 0, latest, false) {
+	if w.foreigners(at, hook, earliest, 0, false) || w.acceptedFirst(at, hook, point) || w.ours(at, point) || w.foreigners(at, hook, 0, latest, false) {
 		return nil
 	}
 	if err := w.passes(at, "%s", w.letBy()); err != nil {
@@ -82,6 +82,23 @@ func (w *walker) filtered() error {
 		w.hairpinHint()
 	}
 	return nil
+}
+
+// acceptedFirst says that others accept the packet before our rules are asked, which
+// would stop it. What becomes of it then is not ours to tell.
+func (w *walker) acceptedFirst(at string, hook foreign.Hook, point ruleset.HookPoint) bool {
+	if w.x.out.EndedAt != point || w.x.passes() {
+		return false
+	}
+	for _, c := range w.Rules.Foreign.Base(w.x.out.Arrived.Source.Is6(), hook) {
+		if d := acceptedFirst(c, w.x.seenBy(c, false)); d != nil && c.Type != "nat" {
+			_ = w.add(Stage{At: at, Verdict: Unsure, Text: fmt.Sprintf("%s accepts it, before ipmasq is asked: by the policy, %s would stop it", programOf(c).chain(c), originText(&w.x.out.By)),
+				Evidence: []string{decided(c, d)}, Mend: w.toTheFront(c)})
+			w.lost = true
+			return true
+		}
+	}
+	return false
 }
 
 func (w *walker) letBy() string {
@@ -159,7 +176,7 @@ func (w *walker) postrouting() error {
 		return nil
 	}
 	if w.Rules.Foreign != nil {
-		if f := w.sourceTaken(&w.x); f != nil {
+		if f := w.sourceTaken(&w.x, everyChain); f != nil {
 			return w.stopped("postrouting", *f)
 		}
 	}
