@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs tests again that `go test` has just run: the packet tests on both variants
-# of iptables, and, for root, those that work on the kernel as an ordinary user,
+# of iptables, what of the gallery is about rules on one, and, for root, those that work on the kernel as an ordinary user,
 # who is promised that they work too.
 #
 # The user may not be able to read this folder, nor to build. So the tests are
@@ -23,12 +23,18 @@ chmod 711 "$tmp"
 # would take too long in CI: `test/again.sh test/packet` has the user run them.
 few='^(TestMasquerade|TestSNATOrder|TestOneToOne|TestPortForward|TestPortForwardMap|TestHairpin|TestRedirectProxy|TestForwardRules|TestInput|TestGuardStrays|TestDelete.*|TestApplyAgain|TestLog|TestLimitPortForward)$'
 
+# What of the gallery runs on iptables: its own chains beside those of others. The
+# other variant is that of TestSharedChains wherever iptables-nft is what is called
+# iptables. All of it takes a minute.
+rules='^(TestRules|TestNeighbors|TestSharedChains)$'
+
 # A line is a job: where, as whom, on which backend, and which tests.
 jobs=$tmp/jobs
 if [ $# = 0 ]; then
 	for variant in iptables-legacy iptables-nft; do
 		echo "test/packet $(id -un) $variant ."
 	done >"$jobs"
+	echo "test/gallery $(id -un) iptables-legacy $rules" >>"$jobs"
 fi
 if [ "$(id -u)" = 0 ]; then
 	# Kernel tests are those that make namespaces.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ipmasq/ipmasq/test/built"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 func TestMain(m *testing.M) {
@@ -48,12 +49,17 @@ type exhibit struct {
 	// first is the finding that must come first, and severity what it is; "" is a
 	// healthy gateway, of which only notes may be said.
 	first, severity string
+	// passing says that what is found stops nothing of what breaks tries.
+	passing bool
 	// evidence has to be in what is said for it.
 	evidence string
 	// mend is carried out where the finding has no command, and behind its
 	// commands; byHand says why neither can be here.
 	mend   func(t *testing.T, g *gateway)
 	byHand string
+	// there changes what is to be seen where ipmasq's rules are in a variant of
+	// iptables.
+	there func(x *exhibit, variant string)
 }
 
 // gateway is one with ipmasq on it.
@@ -61,13 +67,17 @@ type gateway struct {
 	*lab.Topology
 	dir     string // of the policy and the state
 	program string
+	variant string // of iptables; "" is nftables
+	open    bool   // nothing that breaks it stops anything
 }
 
 func newGateway(t *testing.T, options ...lab.GatewayOption) *gateway {
 	t.Helper()
 	lab.Require(t, lab.NFTables(), lab.Binary("nft"), lab.Binary("conntrack"), lab.Binary("sysctl"), lab.Binary("nsenter"))
 	topo := lab.Gateway(t, options...)
-	return &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t)}
+	g := &gateway{Topology: topo, dir: topo.Dir(), variant: variant.Named(t)}
+	g.program = variant.Program(t, g.dir, g.variant, built.Ipmasq(t))
+	return g
 }
 
 // finding is what doctor says in JSON.
@@ -82,6 +92,10 @@ func show(t *testing.T, exhibits []exhibit) {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t, x.options...)
+			if g.variant != "" && x.there != nil {
+				x.there(&x, g.variant)
+			}
+			g.open = x.first == "" || x.passing
 			if x.build != nil {
 				x.build(t, g)
 			}
@@ -238,7 +252,7 @@ func (g *gateway) world(t *testing.T) string {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	out := g.GW.Run(t, "nft", "-s", "list", "ruleset") + g.GW.GetSysctl("net.ipv4.ip_forward")
+	out := g.GW.Run(t, "nft", "-s", "list", "ruleset") + variant.Saved(t, g.GW, "iptables-legacy") + g.GW.GetSysctl("net.ipv4.ip_forward")
 	for _, f := range state {
 		if info, err := f.Info(); err == nil && f.Name() != "lock" && f.Name() != "daemon.json" { // a daemon's own business
 			out += f.Name() + info.ModTime().String() + "\n"

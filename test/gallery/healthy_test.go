@@ -123,7 +123,7 @@ func tailscale(t *testing.T, g *gateway) {
 		g.GW.Run(t, "ip", family, "rule", "add", "pref", "5250", "fwmark", "0x80000/0xff0000", "unreachable")
 		g.GW.Run(t, "ip", family, "rule", "add", "pref", "5270", "lookup", "52")
 	}
-	feeds("iptables-nft-restore", tailscaleTables)(t, g)
+	restores("iptables-nft-restore", tailscaleTables)(t, g)
 }
 
 // feeds gives a program rules.
@@ -194,7 +194,7 @@ var healthyExhibits = []exhibit{
 		g.DMZ.Down("eth8")
 	}},
 	{name: "libvirt", passes: out(), policy: counting, build: func(t *testing.T, g *gateway) { libvirt(t, g); feeds("nft", libvirtRules, "-f", "-")(t, g) }},
-	{name: "libvirt, older", passes: out(), policy: counting, build: func(t *testing.T, g *gateway) { libvirt(t, g); feeds("iptables-nft-restore", libvirtTables)(t, g) }},
+	{name: "libvirt, older", passes: out(), policy: counting, build: func(t *testing.T, g *gateway) { libvirt(t, g); restores("iptables-nft-restore", libvirtTables)(t, g) }},
 	{name: "libvirt's bridge a zone", build: func(t *testing.T, g *gateway) { libvirt(t, g); feeds("nft", libvirtRules, "-f", "-")(t, g) },
 		policy: replaced(counting, "  wan: {", "  vms: {interfaces: [virbr0], networks: [192.168.122.0/24]}\n  wan: {")},
 	{name: "Tailscale", passes: out(), policy: counting, build: tailscale},

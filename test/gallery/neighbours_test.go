@@ -219,11 +219,11 @@ func docker0(t *testing.T, g *gateway) {
 	g.GW.Run(t, "ip", "link", "set", "docker0", "up")
 }
 
-// restores has a program of iptables' read rules.
+// restores has a program of iptables' read rules, beside those that are there.
 func restores(program, rules string) func(*testing.T, *gateway) {
 	return func(t *testing.T, g *gateway) {
 		lab.Require(t, lab.Binary(program))
-		g.GW.Feed(t, rules, program)
+		g.GW.Feed(t, rules, program, "--noflush")
 	}
 }
 

@@ -1,16 +1,22 @@
 package gallery
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/ipmasq/ipmasq/test/lab"
 )
 
-// blocked sees that a host of the LAN does not reach a port of the server's.
+// blocked sees that a host of the LAN does not reach a port of the server's; on a
+// healthy gateway, that it does.
 func blocked(addresses ...string) func(*testing.T, *gateway) {
 	return func(t *testing.T, g *gateway) {
 		t.Helper()
 		g.Server.ServeTCP(":80")
+		if g.open {
+			reaches(addresses...)(t, g)
+			return
+		}
 		for _, a := range addresses {
 			if c, err := g.LAN1.DialTCP(lab.Silence, a+":80"); err == nil {
 				_ = c.Close()
@@ -39,11 +45,13 @@ func reaches(addresses ...string) func(*testing.T, *gateway) {
 func published(yes bool) func(*testing.T, *gateway) {
 	return func(t *testing.T, g *gateway) {
 		t.Helper()
-		within := lab.Silence
+		within, yes := lab.Silence, yes
+		if !yes {
+			g.LAN1.ServeTCP(":80")
+			yes = g.open
+		}
 		if yes {
 			within = lab.Patience
-		} else {
-			g.LAN1.ServeTCP(":80")
 		}
 		c, err := g.Server.DialTCP(within, lab.GatewayUplink+":80")
 		if err == nil {
@@ -63,6 +71,38 @@ const (
 // leftBehind is what an apply that was killed, of a policy from then, may leave.
 const leftBehind = "*filter\n:IPMASQ-forward - [0:0]\n-I FORWARD -m comment --comment ipmasq -j IPMASQ-forward\n-A IPMASQ-forward -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n"
 
+// left is about such rules of a variant: where ours are in the same, they take the
+// place of some of them.
+func left(in string) func(*exhibit, string) {
+	return func(x *exhibit, used string) {
+		x.evidence = "the policy is in the chains IPMASQ-* of " + used
+		if used == in {
+			x.first, x.severity, x.evidence = "rules-drifted", "broken", "chain ipv4 filter IPMASQ-forward"
+		}
+	}
+}
+
+// behind is about rules of a variant, in chains that begin with what leads to ours if
+// that uses the variant too: what we accept or translate they do not see.
+func behind(of string) func(*exhibit, string) {
+	return func(x *exhibit, used string) {
+		if used == of {
+			x.first, x.mend = "", nil
+		}
+	}
+}
+
+// flushed has all rules of iptables, or of nftables, removed.
+func flushed(t *testing.T, g *gateway) {
+	if g.variant == "" {
+		g.GW.Run(t, "nft", "flush", "ruleset")
+		return
+	}
+	for _, family := range []string{"ip", "ip6"} { // as a service does that restores a file
+		g.GW.Feed(t, "*raw\nCOMMIT\n*mangle\nCOMMIT\n*filter\nCOMMIT\n*nat\nCOMMIT\n", family+strings.TrimPrefix(g.variant, "ip")+"-restore")
+	}
+}
+
 const homeInput = home + `
 input:
   default: drop
@@ -73,51 +113,66 @@ input:
 var ruleExhibits = []exhibit{
 	{
 		name: "table flushed", policy: home, first: "rules-missing", severity: "broken", evidence: "nothing of the policy",
-		breaks: func(t *testing.T, g *gateway) { g.GW.Run(t, "nft", "flush", "ruleset") },
+		breaks: flushed,
 		mend:   all(func(t *testing.T, g *gateway) { g.Server.ServeTCP(":80") }, reaches(out4, out6)),
 	},
 	{
 		name: "rule deleted by hand", policy: home, first: "rules-drifted", severity: "broken", evidence: "chain nat_postrouting",
 		breaks: func(t *testing.T, g *gateway) {
+			if g.variant != "" {
+				g.GW.Run(t, g.variant, "-t", "nat", "-F", "IPMASQ-snat")
+				return
+			}
 			g.GW.Run(t, "nft", "flush", "chain", "inet", "ipmasq", "nat_postrouting")
 		},
+		there: func(x *exhibit, _ string) { x.evidence = "chain ipv4 nat IPMASQ-snat" },
 	},
 	{
 		name: "rules left in iptables-legacy", policy: home, first: "rules-elsewhere", severity: "risk", evidence: "the policy is in the table inet ipmasq",
 		breaks: all(restores("iptables-legacy-restore", leftBehind), blocked(out4)),
-		mend:   reaches(out4),
+		mend:   reaches(out4), there: left("iptables-legacy"),
 	},
 	{
 		name: "rules left in iptables-nft", policy: home, first: "rules-elsewhere", severity: "risk", evidence: "the policy is in the table inet ipmasq",
 		breaks: all(restores("iptables-nft-restore", leftBehind), blocked(out4)),
-		mend:   reaches(out4),
+		mend:   reaches(out4), there: left("iptables-nft"),
 	},
 	{
 		name: "another address on the LAN", policy: home, first: "rules-behind", severity: "risk", evidence: "set inside_addresses_v4",
 		breaks: func(_ *testing.T, g *gateway) { g.GW.Addr("eth1", "192.168.1.2/24") },
+		there:  func(x *exhibit, _ string) { x.evidence = "chain ipv4 nat IPMASQ-dnat_from_lan" },
 	},
 	{
 		name: "rule added by hand", policy: home, first: "rules-drifted", severity: "broken", evidence: "a rule of no entry is in the kernel, and in no policy",
 		breaks: func(t *testing.T, g *gateway) {
+			if g.variant != "" {
+				g.GW.Run(t, g.variant, "-I", "IPMASQ-forward", "-i", "eth1", "-j", "DROP")
+				return
+			}
 			g.GW.Run(t, "nft", "insert", "rule", "inet", "ipmasq", "forward", "iifname", "eth1", "drop")
 		},
 		mend: all(func(t *testing.T, g *gateway) { g.Server.ServeTCP(":80") }, reaches(out4)),
 	},
 	{
 		name: "Docker on iptables-nft", policy: home, first: "foreign-drop", severity: "broken", evidence: "iptables-nft, chain ip filter FORWARD (hook forward, priority 0): policy drop",
-		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4),
+		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4), there: behind("iptables-nft"),
 	},
 	{
 		name: "Docker on iptables-legacy", policy: home, first: "foreign-drop", severity: "broken", evidence: "iptables-legacy, chain ip filter FORWARD (hook forward, priority 0): policy drop, which ",
-		breaks: all(docker0, restores("iptables-legacy-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4),
+		breaks: all(docker0, restores("iptables-legacy-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4), there: behind("iptables-legacy"),
 	},
 	{
 		name: "Docker 28 on both families", policy: home, first: "foreign-drop", severity: "broken", evidence: "chain ip6 filter FORWARD",
-		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), restores("ip6tables-nft-restore", docker28), blocked(out4, out6)), mend: reaches(out4, out6),
+		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), restores("ip6tables-nft-restore", docker28), blocked(out4, out6)), mend: reaches(out4, out6), there: behind("iptables-nft"),
 	},
 	{
 		name: "Docker comes behind docker: accept", policy: withDocker(home), first: "foreign-drop", severity: "broken", evidence: "chain ip filter FORWARD",
 		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), blocked(out4)), mend: reaches(out4),
+		there: func(x *exhibit, used string) { // where Docker's chains are ours too, the policy is asked first
+			if used == "iptables-nft" {
+				x.first, x.severity, x.evidence, x.passing = "rules-behind", "risk", "chain ipv4 filter DOCKER-USER", true
+			}
+		},
 	},
 	{
 		name: "Docker's nft backend closes a zone", policy: replaced(withDocker(apps), "  wan:", "  apps: {interfaces: [docker0]}\n  wan:"), first: "foreign-drop", severity: "broken",
@@ -127,11 +182,11 @@ var ruleExhibits = []exhibit{
 		name: "only one way is let pass", policy: home, first: "foreign-drop", severity: "broken", evidence: "the answers to masquerade lan-wan",
 		breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), func(t *testing.T, g *gateway) {
 			g.GW.Run(t, "iptables-nft", "-I", "DOCKER-USER", "-i", "eth1", "-o", "eth0", "-j", "ACCEPT")
-		}, blocked(out4)), mend: reaches(out4),
+		}, blocked(out4)), mend: reaches(out4), there: behind("iptables-nft"),
 	},
 	{
 		name: "ufw", policy: home, first: "foreign-drop", severity: "broken", evidence: "chain ip filter FORWARD (hook forward, priority 0): policy drop",
-		breaks: all(restores("iptables-nft-restore", ufwRules), blocked(out4)), byHand: "ufw is not here",
+		breaks: all(restores("iptables-nft-restore", ufwRules), blocked(out4)), byHand: "ufw is not here", there: behind("iptables-nft"),
 	},
 	{
 		name: "firewalld", policy: home, first: "foreign-drop", severity: "broken", evidence: "rule: reject",
@@ -155,7 +210,7 @@ var ruleExhibits = []exhibit{
 	},
 	{
 		name: "ufw closes what input opens", policy: homeInput, first: "foreign-drop", severity: "broken", evidence: "input proxy",
-		breaks: all(restores("iptables-nft-restore", replaced(ufwRules, ":FORWARD DROP", ":FORWARD ACCEPT"))), byHand: "ufw is not here",
+		breaks: all(restores("iptables-nft-restore", replaced(ufwRules, ":FORWARD DROP", ":FORWARD ACCEPT"))), byHand: "ufw is not here", there: behind("iptables-nft"),
 	},
 	{
 		name: "Docker publishes a forwarded port", policy: home, first: "foreign-nat", severity: "broken", evidence: "dnat to 172.17.0.2:80",
@@ -165,6 +220,7 @@ var ruleExhibits = []exhibit{
 			g.GW.Run(t, "iptables-nft", "-t", "nat", "-R", "DOCKER", "2", "!", "-i", "docker0", "-p", "tcp", "--dport", "8080", "-j", "DNAT", "--to-destination", "172.17.0.2:80")
 			published(true)(t, g)
 		},
+		there: behind("iptables-nft"),
 	},
 	{
 		name: "Docker's nft backend publishes a forwarded port", policy: home, first: "foreign-nat", severity: "broken", evidence: "dnat to 172.17.0.2:80",
@@ -177,7 +233,7 @@ var ruleExhibits = []exhibit{
 	{
 		name: "an old DNAT by iptables-legacy", policy: home, first: "foreign-nat", severity: "broken", evidence: "iptables-legacy, chain ip nat PREROUTING",
 		breaks: all(restores("iptables-legacy-restore", "*nat\n-A PREROUTING -i eth0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.168.1.77\nCOMMIT\n"), published(false)),
-		mend:   published(true),
+		mend:   published(true), there: behind("iptables-legacy"),
 	},
 	{
 		name: "a masquerade before snat", policy: replaced(home, "masquerade:\n  - {from: lan, to: wan}", "snat:\n  - {name: pool, from: lan, to: wan, addresses: 203.0.113.2}"),
@@ -204,6 +260,7 @@ var ruleExhibits = []exhibit{
 			g.GW.Run(t, "iptables-legacy", "-A", "INPUT", "-i", "eth7", "-j", "DROP")
 			g.GW.Run(t, "iptables-nft", "-A", "INPUT", "-i", "eth8", "-j", "DROP")
 		},
+		mend: func(t *testing.T, g *gateway) { g.run(t, 0, "plan", g.file()) }, // our own rules are where they were
 	},
 	{
 		name: "port forward to the gateway behind a closed input", first: "rules-stop-entry", severity: "broken", evidence: "is the gateway itself",

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipmasq/ipmasq/test/built"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 func (g *gateway) state(name string) string { return filepath.Join(g.dir, "state", name) }
@@ -142,12 +144,13 @@ var stateExhibits = []exhibit{
 	{
 		name: "daemon of an old version", policy: home,
 		breaks: func(t *testing.T, g *gateway) {
-			old := filepath.Join(t.TempDir(), "ipmasq")
+			dir := t.TempDir()
+			old := filepath.Join(dir, "ipmasq")
 			// Not by this process: while it writes, another one that it starts holds the file too.
-			if out, err := exec.Command("cp", g.program, old).CombinedOutput(); err != nil {
+			if out, err := exec.Command("cp", built.Ipmasq(t), old).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			g.daemon(t, old, g.state(""))
+			g.daemon(t, variant.Program(t, dir, g.variant, old), g.state(""))
 			if err := os.Remove(old); err != nil {
 				t.Fatal(err)
 			}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ipmasq/ipmasq/test/built"
 	"github.com/ipmasq/ipmasq/test/lab"
 )
 
@@ -48,17 +47,31 @@ const (
 	toWeb      = "tcp " + lab.Outside + " -> " + lab.GatewayUplink + ":80"
 )
 
+// question is a flow that is asked about, on a gateway.
+type question struct {
+	name, policy, flow string
+	options            []lab.GatewayOption
+	breaks             func(*testing.T, *gateway)
+	at                 string // where it is stopped; "": nowhere
+	says               string // is said, anywhere
+	mended             func(*testing.T, *gateway)
+	// there changes what is to be said where ipmasq's rules are in a variant of
+	// iptables.
+	there func(c *question, variant string)
+}
+
+// passed is about rules of a variant that stand behind ours there.
+func passed(of, says string) func(*question, string) {
+	return func(c *question, used string) {
+		if used == of {
+			c.at, c.says = "", says
+		}
+	}
+}
+
 // TestFlow asks of one flow, on gateways that are broken in one way each.
 func TestFlow(t *testing.T) {
-	lab.Require(t, lab.NFTables(), lab.Binary("nft"))
-	for _, c := range []struct {
-		name, policy, flow string
-		options            []lab.GatewayOption
-		breaks             func(*testing.T, *gateway)
-		at                 string // where it is stopped; "": nowhere
-		says               string // is said, anywhere
-		mended             func(*testing.T, *gateway)
-	}{
+	for _, c := range []question{
 		{name: "nothing", flow: toOutside, says: "masquerade lan-wan (POLICY:7:5) has it leave as 203.0.113.2:40000"},
 		{name: "nothing, IPv6", flow: toOutside6, says: "goes back by eth1 to [fd00:1::10]:40000"},
 		{name: "nothing, of a port forward", flow: toWeb, says: "port_forward web (POLICY:9:5) has it go to 192.168.1.10:80"},
@@ -66,7 +79,8 @@ func TestFlow(t *testing.T) {
 		{name: "the gateway's own", flow: "udp gateway -> " + lab.Outside + ":53", says: "the gateway itself sends it, as 203.0.113.2"},
 		{name: "an open flow", flow: toOutside, breaks: opens(lan1, server, lab.Outside+":80"), says: "it is known, and was answered"},
 		{name: "the table is gone", flow: toOutside, at: "rules", says: "somebody has removed the table",
-			breaks: func(t *testing.T, g *gateway) { g.GW.Run(t, "nft", "flush", "ruleset") }, mended: serverReached},
+			breaks: flushed, mended: serverReached,
+			there: func(c *question, variant string) { c.says = "somebody has removed the chains IPMASQ-* of " + variant }},
 		{name: "the source has no route", flow: "tcp 10.66.0.1 -> " + lab.Outside + ":80", at: "arrives", says: "no route back to 10.66.0.1",
 			breaks: func(t *testing.T, g *gateway) { g.GW.Run(t, "ip", "route", "add", "unreachable", "10.0.0.0/8") }},
 		{name: "the link is down", flow: toOutside + " in eth1", at: "arrives", says: "the link eth1 is down",
@@ -88,7 +102,13 @@ func TestFlow(t *testing.T) {
 				g.GW.Run(t, "ip", "rule", "add", "ipproto", "tcp", "dport", "80", "blackhole")
 			}},
 		{name: "Docker has the port", flow: toWeb, at: "prerouting", says: "Docker's chain ip nat PREROUTING (iptables-nft) translates what port_forward web is for, before it",
-			breaks: all(docker0, restores("iptables-nft-restore", replaced(dockerRules("ACCEPT"), "--dport 8080", "--dport 80")))},
+			breaks: all(docker0, restores("iptables-nft-restore", replaced(dockerRules("ACCEPT"), "--dport 8080", "--dport 80"))),
+			there: func(c *question, used string) {
+				c.at, c.says = "", "has it go to 192.168.1.10:80"
+				if used == "iptables-legacy" { // the kernel does not tell which of the two came first
+					c.says = "are for the same packets, and which of them is asked first cannot be told"
+				}
+			}},
 		{name: "a container's port", flow: "tcp " + lab.Outside + " -> " + lab.GatewayUplink + ":8080", at: "prerouting", says: "leads it elsewhere",
 			breaks: all(docker0, nft(dockerNFT))},
 		{name: "older than the rules", flow: toOutside, policy: "none", options: []lab.GatewayOption{lab.InsideRoutes()}, at: "conntrack", says: "it is known already, and not translated",
@@ -102,13 +122,18 @@ func TestFlow(t *testing.T) {
 		{name: "the policy forbids it", flow: toOutside, at: "forward", says: "the policy rejects it: forward no-web",
 			policy: home + "forward:\n  rules:\n    - {name: no-web, from: lan, to: wan, protocol: tcp, ports: 80, action: reject}\n"},
 		{name: "Docker drops it", flow: toOutside, at: "forward", says: "Docker's chain ip filter FORWARD (iptables-legacy) drops it",
-			breaks: all(docker0, restores("iptables-legacy-restore", dockerRules("DROP"))), mended: func(t *testing.T, g *gateway) { g.Server.ServeTCP(":80"); reaches(out4)(t, g) }},
+			breaks: all(docker0, restores("iptables-legacy-restore", dockerRules("DROP"))), mended: func(t *testing.T, g *gateway) { g.Server.ServeTCP(":80"); reaches(out4)(t, g) },
+			there: passed("iptables-legacy", "lets it pass")},
 		{name: "Docker drops it, IPv6", flow: toOutside6, at: "forward", says: "Docker's chain ip6 filter FORWARD (iptables-nft) drops it",
-			breaks: all(docker0, restores("ip6tables-nft-restore", docker28))},
+			breaks: all(docker0, restores("ip6tables-nft-restore", docker28)), there: passed("iptables-nft", "lets it pass")},
 		{name: "Docker drops the answer", flow: toOutside, at: "answer", says: "Docker's chain ip filter FORWARD (iptables-nft) drops the answer",
 			breaks: all(docker0, restores("iptables-nft-restore", dockerRules("DROP")), func(t *testing.T, g *gateway) {
 				g.GW.Run(t, "iptables-nft", "-I", "DOCKER-USER", "-i", "eth1", "-o", "eth0", "-j", "ACCEPT")
-			}), mended: serverReached},
+			}), mended: serverReached, there: passed("iptables-nft", "goes back by eth1")},
+		{name: "somebody drops it before our jump", flow: toOutside, policy: onIPTables, at: "forward", says: "the chain ip filter FORWARD (iptables-",
+			breaks: xt("-I", "FORWARD", "-i", "eth1", "-p", "tcp", "-j", "DROP"), mended: serverReached},
+		{name: "somebody accepts it before our jump", flow: toOutside, policy: webShut, says: "accepts it, before ipmasq is asked: by the policy, forward no-web",
+			breaks: xt("-I", "FORWARD", "-i", "eth1", "-j", "ACCEPT")},
 		{name: "the gateway's own port", flow: "tcp " + lab.LAN1 + " -> " + lab.GatewayLAN + ":22", at: "input", says: "the policy drops it: input default", policy: homeInput},
 		{name: "no hairpin", flow: "tcp " + lab.LAN2 + " -> " + lab.GatewayUplink + ":80", says: "the gateway's own port 80 answers, not port_forward web", policy: replaced(home, "to: 192.168.1.10}", "to: 192.168.1.10, hairpin: false}")},
 		{name: "the target is off", flow: toWeb, at: "neighbour", says: "192.168.1.77 on eth1 does not answer", policy: replaced(home, "to: 192.168.1.10}", "to: 192.168.1.77}"),
@@ -121,8 +146,10 @@ func TestFlow(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			topo := lab.Gateway(t, c.options...)
-			g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t)}
+			g := newGateway(t, c.options...)
+			if g.variant != "" && c.there != nil {
+				c.there(&c, g.variant)
+			}
 			if c.policy == "" {
 				c.policy = home
 			}
@@ -168,8 +195,7 @@ func serverReached(t *testing.T, g *gateway) {
 
 // What cannot be asked is said, and what cannot be answered.
 func TestFlowQuestions(t *testing.T) {
-	topo := lab.Gateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
-	g := &gateway{Topology: topo, dir: topo.Dir(), program: built.Ipmasq(t)}
+	g := newGateway(t, lab.WithoutDMZ(), lab.WithoutGuest())
 	if _, errs, code := g.try(t, "doctor", "--flow", toOutside); code != 1 || !strings.Contains(errs, "no policy was applied, and none is given") {
 		t.Errorf("without a policy: %d %s", code, errs)
 	}
