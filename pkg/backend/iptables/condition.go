@@ -34,7 +34,7 @@ type atom struct {
 	not   bool
 	lo    netip.Addr // source, destination: a range
 	hi    netip.Addr
-	ports [2]uint16
+	ports [2]uint16 // also of a match that is about the port that a flow was first sent to
 	proto uint8
 	text  string // input, output: a pattern; the last three: the option, with %s where "! " goes
 }

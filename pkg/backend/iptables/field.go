@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
@@ -71,11 +72,7 @@ func (t *translator) span(f ruleset.Field, lo, hi []byte) ([]atom, error) {
 		}
 		return out, nil
 	case ruleset.CtOrigProtoDst:
-		a, b := binary.BigEndian.Uint16(lo), binary.BigEndian.Uint16(hi)
-		if single {
-			return ext("-m conntrack %%s--ctorigdstport %d", a), nil
-		}
-		return ext("-m conntrack %%s--ctorigdstport %d:%d", a, b), nil
+		return []atom{firstPort(binary.BigEndian.Uint16(lo), binary.BigEndian.Uint16(hi))}, nil
 	case ruleset.CtOrigIPSaddr, ruleset.CtOrigIP6Saddr:
 		return tuple("ctorigsrc", lo, hi), nil
 	case ruleset.CtOrigIPDaddr, ruleset.CtOrigIP6Daddr:
@@ -114,6 +111,15 @@ func (t *translator) span(f ruleset.Field, lo, hi []byte) ([]atom, error) {
 		return ext("-m connmark %%s--mark %#x", binary.BigEndian.Uint32(lo)), nil
 	}
 	return nil, fmt.Errorf("iptables cannot match the field %d in this way", f)
+}
+
+// firstPort asks for the port that a flow was first sent to.
+func firstPort(lo, hi uint16) atom {
+	a := atom{slot: match, ports: [2]uint16{lo, hi}, text: "-m conntrack %s--ctorigdstport " + strconv.Itoa(int(lo))}
+	if lo != hi {
+		a.text += ":" + strconv.Itoa(int(hi))
+	}
+	return a
 }
 
 // kind matches what an address is to the host.

@@ -49,6 +49,9 @@ func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
 	if i := fromNowhere(r); i >= 0 {
 		return t.nowhere(r, i, jumped)
 	}
+	if lines, ok, err := t.listed(r, jumped); ok || err != nil {
+		return lines, err
+	}
 	conditions, err := t.alternatives(r.Matches)
 	if err != nil || len(conditions) == 0 {
 		return nil, err
@@ -97,23 +100,28 @@ func (t *translator) rule(r *ruleset.Rule, jumped bool) ([]line, error) {
 			w.write(c, limits, counter, "")
 		}
 		for _, x := range targets {
-			if x.text == "" && counter == "" || c.excludes(x.when.condition) {
-				continue
-			}
-			at := product([]alternative{c}, []alternative{x.when})[0]
-			if x.lite {
-				if !at.possible() {
-					continue
-				}
-				x.text = t.liteChain(x.text, r.Origin)
-			}
-			w.write(at, limits, counter, x.text)
+			t.meets(w, c, x, limits, counter)
 		}
 	}
 	if w.err != nil {
 		return nil, w.err
 	}
 	return w.lines, t.alone(r, len(w.lines))
+}
+
+// meets writes what meets a target.
+func (t *translator) meets(w *writer, c alternative, x target, limits []string, counter string) {
+	if x.text == "" && counter == "" || c.excludes(x.when.condition) {
+		return
+	}
+	at := product([]alternative{c}, []alternative{x.when})[0]
+	if x.lite {
+		if !at.possible() {
+			return
+		}
+		x.text = t.liteChain(x.text, w.rule.Origin)
+	}
+	w.write(at, limits, counter, x.text)
 }
 
 // about says whether a rule matches on a field.

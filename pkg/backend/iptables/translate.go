@@ -66,6 +66,7 @@ type translator struct {
 	kernel    kernel
 	addresses map[string]*addressSet // sets of the kernel by name
 	grouped   map[string][]group
+	lists     map[string]string // chains that hold elements, by what they were made from
 
 	// towards are the interfaces of the way that a rule asks for, where it stands
 	// for several.
@@ -115,7 +116,7 @@ func translate(rs *ruleset.Ruleset, k kernel) *translated {
 	t := &translator{
 		rules: rs, chains: map[string]*ruleset.Chain{}, sets: map[string]*ruleset.Set{}, known: map[refusal]bool{},
 		done: map[reached]bool{}, names: map[string]string{}, counts: map[string]int{}, objects: map[string]bool{}, timeouts: map[string]plan.Object{},
-		kernel: k, addresses: map[string]*addressSet{}, grouped: map[string][]group{},
+		kernel: k, addresses: map[string]*addressSet{}, grouped: map[string][]group{}, lists: map[string]string{},
 	}
 	for _, c := range rs.Chains {
 		t.chains[c.Name] = c
