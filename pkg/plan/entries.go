@@ -85,6 +85,18 @@ func (t *tally) at(o ruleset.Origin) *EntryChange {
 
 // chain counts the rules that only one side has.
 func (t *tally) chain(ch ChainChange) {
+	switch {
+	case ch.From < 0:
+		for i := range t.changes.To.Chains[ch.To].Rules {
+			t.at(t.changes.To.Chains[ch.To].Rules[i].Origin).RulesAdded++
+		}
+		return
+	case ch.To < 0:
+		for i := range t.changes.From.Chains[ch.From].Rules {
+			t.at(t.changes.From.Chains[ch.From].Rules[i].Origin).RulesRemoved++
+		}
+		return
+	}
 	left := map[string]int{}
 	key := func(r *Rule) string { return r.Origin.Entry + "\x00" + string(r.Body) }
 	if ch.To >= 0 {

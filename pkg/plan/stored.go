@@ -17,22 +17,19 @@ var errNotStored = errors.New("it is not a stored snapshot")
 // places. Its generation and what was counted are not kept. Whoever loads it
 // compares its Digest, which holds all that Diff looks at.
 //
-// First comes, as gob, all but entries and elements, of which there are many.
-// Then the entries: how many, how long, each with its length. Then the elements
-// of each set: how many
-// they are, how long their records are together and each, the records, where
-// each ends if they differ in length, and the runs of elements of one origin.
+// First comes, as gob, all but rules, entries and elements, of which there are
+// many. Then the rules of each chain: how many, and each with its entry, where
+// that is another one than that of the rule before, and its body. Then the
+// entries: how many, how long, each with its length. Then the elements of each
+// set: how many they are, how long their records are together and each, the
+// records, where each ends if they differ in length, and the runs of elements of
+// one origin.
 func (s *Snapshot) Store(w io.Writer) error {
 	lean := *s
 	lean.Generation = 0
 	lean.Chains = make([]Chain, len(s.Chains))
 	for i, c := range s.Chains {
-		c.Origin = entryOf(c.Origin)
-		rules := make([]Rule, len(c.Rules))
-		for j, r := range c.Rules {
-			rules[j] = Rule{r.Body, entryOf(r.Origin)}
-		}
-		c.Rules = rules
+		c.Origin, c.Rules = entryOf(c.Origin), nil
 		lean.Chains[i] = c
 	}
 	lean.Counters = make([]Counter, len(s.Counters))
@@ -62,6 +59,9 @@ func (s *Snapshot) Store(w io.Writer) error {
 		lean.Sets[i] = &out
 	}
 	if err := gob.NewEncoder(w).Encode(&lean); err != nil {
+		return err
+	}
+	if err := s.storeRules(w); err != nil {
 		return err
 	}
 	entries := make([]byte, 0, 8+length)
@@ -137,7 +137,10 @@ func LoadStored(text []byte) (*Snapshot, error) {
 	if err := gob.NewDecoder(r).Decode(s); err != nil {
 		return nil, err
 	}
-	text, whole := s.loadOrigins(text[len(text)-r.Len():])
+	text, whole := s.loadRules(text[len(text)-r.Len():])
+	if whole {
+		text, whole = s.loadOrigins(text)
+	}
 	if !whole {
 		return nil, errNotStored
 	}
@@ -150,6 +153,70 @@ func LoadStored(text []byte) (*Snapshot, error) {
 		}
 	}
 	return s, nil
+}
+
+// storeRules writes the rules of all chains.
+func (s *Snapshot) storeRules(w io.Writer) error {
+	var out []byte
+	entry := ""
+	for i := range s.Chains {
+		rules := s.Chains[i].Rules
+		out = binary.AppendUvarint(out, uint64(len(rules)))
+		for j := range rules {
+			r := &rules[j]
+			if r.Origin.Entry == entry {
+				out = binary.AppendUvarint(out, 0)
+			} else {
+				entry = r.Origin.Entry
+				out = append(binary.AppendUvarint(out, uint64(len(entry))+1), entry...)
+			}
+			out = append(binary.AppendUvarint(out, uint64(len(r.Body))), r.Body...)
+			if len(out) >= 1<<16 {
+				if _, err := w.Write(out); err != nil {
+					return err
+				}
+				out = out[:0]
+			}
+		}
+	}
+	_, err := w.Write(out)
+	return err
+}
+
+// loadRules reads what storeRules has written and gives what follows.
+func (s *Snapshot) loadRules(text []byte) (rest []byte, whole bool) {
+	number := func() (uint64, bool) {
+		n, size := binary.Uvarint(text)
+		if size <= 0 || n > uint64(len(text)) { // of nothing there are more than bytes
+			return 0, false
+		}
+		text = text[size:]
+		return n, n <= uint64(len(text))
+	}
+	entry := ""
+	for i := range s.Chains {
+		n, ok := number()
+		if !ok {
+			return nil, false
+		}
+		if n > 0 {
+			s.Chains[i].Rules = make([]Rule, n)
+		}
+		for j := range s.Chains[i].Rules {
+			if n, ok = number(); !ok {
+				return nil, false
+			}
+			if n > 0 {
+				entry, text = string(text[:n-1]), text[n-1:]
+			}
+			if n, ok = number(); !ok {
+				return nil, false
+			}
+			s.Chains[i].Rules[j] = Rule{text[:n:n], ruleset.Origin{Entry: entry}}
+			text = text[n:]
+		}
+	}
+	return text, true
 }
 
 // loadOrigins reads the entries and gives what follows.
