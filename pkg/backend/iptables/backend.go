@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -71,7 +72,7 @@ func (b *Backend) Name() string { return b.variant }
 
 // Have reads our chains, the jumps to them, and our sets.
 func (b *Backend) Have(ctx context.Context) (*plan.Snapshot, error) {
-	h, err := b.read(ctx, nil, true)
+	h, err := b.seen(ctx, b.look(), nil, true)
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +130,11 @@ func (b *Backend) Commit(ctx context.Context, changes *plan.Changes, dryRun bool
 		if _, err := b.current(ctx, changes, nil); err != nil {
 			return err
 		}
-		return b.test(ctx, changes)
+		return b.test(ctx, changes, files(changes, &held{}))
 	}
 	// Where one table alone changes, to test it is to commit it.
-	if untold := (&held{}); len(files(changes, untold)) > 1 {
-		if err := b.test(ctx, changes); err != nil {
+	if all := files(changes, &held{}); len(all) > 1 {
+		if err := b.test(ctx, changes, all); err != nil {
 			if _, stale := b.current(ctx, changes, nil); stale != nil {
 				err = stale
 			}
@@ -195,10 +196,15 @@ func (b *Backend) steps(files []*file) []*batch {
 	return out
 }
 
-// current reads what is there, which must be what the changes begin with, but
-// for sets that were made.
+// current gives what is there, which must be what the changes begin with, but for
+// sets that were made. Rules are read where any that change may have counted, or
+// may be others than when they were last read.
 func (b *Backend) current(ctx context.Context, changes *plan.Changes, made map[string]bool) (*held, error) {
-	now, err := b.read(ctx, nil, false)
+	look := b.again
+	if slices.ContainsFunc(changes.Chains, func(c plan.ChainChange) bool { return c.From >= 0 }) {
+		look = func(ctx context.Context) (*held, error) { return b.read(ctx, nil, false) }
+	}
+	now, err := look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -209,14 +215,14 @@ func (b *Backend) current(ctx context.Context, changes *plan.Changes, made map[s
 }
 
 // test has iptables-restore read all, and commit nothing.
-func (b *Backend) test(ctx context.Context, changes *plan.Changes) error {
+func (b *Backend) test(ctx context.Context, changes *plan.Changes, whole []*file) error {
 	missing := map[string]bool{}
 	for _, c := range changes.Sets {
 		if c.Kind == plan.Add {
 			missing[changes.To.Sets[c.To].Name] = true
 		}
 	}
-	list := batches(samples(files(changes, &held{}), missing))
+	list := batches(samples(whole, missing))
 	errs := make([]error, len(list))
 	var all sync.WaitGroup
 	for i, f := range list {

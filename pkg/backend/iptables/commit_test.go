@@ -173,3 +173,42 @@ func TestCountersGoOn(t *testing.T) {
 		})
 	}
 }
+
+// What an element has counted stays its own where it moves to another chain; what
+// one that goes has counted goes with it.
+func TestElementsKeepCounts(t *testing.T) {
+	t.Parallel()
+	for _, variant := range variants() {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			h, ctx := newHost(t, variant), context.Background()
+			out := []string{"1 -m comment --comment ipmasq -j IPMASQ-x"}
+			jump := "-m comment --comment entry -j IPMASQ-y"
+			element, other := `-p udp -m udp --dport 1:65535 -m comment --comment "entry #+" -j RETURN`, `-p udp -m udp --dport 1:65534 -m comment --comment "entry #+" -j RETURN`
+			count := func() uint64 {
+				for _, c := range h.reads(t).Counters {
+					if c.Name == "+entry" {
+						return c.Packets
+					}
+				}
+				return 0
+			}
+			for n, c := range []struct {
+				x, y []string
+				want uint64
+			}{{x: []string{element}}, {x: []string{jump}, y: []string{element}, want: 1}, {x: []string{"-d 127.0.0.0/8 " + element}, want: 2}, {x: []string{other}}} {
+				rules := map[string][]string{"filter IPMASQ-x": c.x, "filter OUTPUT": out}
+				if c.y != nil {
+					rules["filter IPMASQ-y"] = c.y
+				}
+				if err := h.Commit(ctx, plan.Diff(h.reads(t), chains(rules)), false); err != nil {
+					t.Fatal(err)
+				}
+				if got := count(); got != c.want {
+					t.Errorf("after commit %d it counts %d, not %d", n, got, c.want)
+				}
+				h.Send(t)
+			}
+		})
+	}
+}

@@ -215,8 +215,22 @@ func (c condition) possible() bool {
 
 // of gives the atoms of a slot, each once.
 func (c condition) of(s slot) []atom {
+	first, n := 0, 0
+	for i := range c {
+		if c[i].slot == s {
+			if n++; n == 1 {
+				first = i
+			}
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return c[first : first+1 : first+1]
+	}
 	var out []atom
-	for _, a := range c {
+	for _, a := range c[first:] {
 		if a.slot == s && !slices.Contains(out, a) {
 			out = append(out, a)
 		}

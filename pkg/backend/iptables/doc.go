@@ -7,6 +7,9 @@
 // compared as text. Each line carries its entry as a comment and, behind " #",
 // the counter that it counts for.
 //
+// The elements of a longer map or set are in chains of their own, split by ports,
+// to which all lines lead that ask for them.
+//
 // Elements that differ in an address alone are one line, which asks for a set of
 // the kernel (ip_set), and so are neighbours whose ports follow each other. The
 // kernel's sets have no comments, but their elements may have: a set of its own

@@ -46,7 +46,11 @@ func SetName(base, apart string) string { return setName(base, apart) }
 func Tested(lines []string, missing ...string) []string {
 	f := &file{table: "filter"}
 	for _, text := range lines {
-		f.lines = append(f.lines, fileLine{text: text})
+		l := fileLine{head: text}
+		if head, body, ok := strings.Cut(text, " IPMASQ-x "); ok && head == "-A" {
+			l = fileLine{head: "-A IPMASQ-x ", body: []byte(body)}
+		}
+		f.lines = append(f.lines, l)
 	}
 	names := map[string]bool{}
 	for _, name := range missing {
@@ -54,13 +58,15 @@ func Tested(lines []string, missing ...string) []string {
 	}
 	var out []string
 	for _, l := range samples([]*file{f}, names)[0].lines {
-		out = append(out, l.text)
+		out = append(out, l.text())
 	}
 	return out
 }
 
 // Spelled is a rule of iptables-save as it is read.
-func Spelled(f ruleset.Family, rule string) string { return spelling{f, protocolNumbers()}.of(rule) }
+func Spelled(f ruleset.Family, rule string) string {
+	return string(spelling{f, protocolNumbers()}.of([]byte(rule)))
+}
 
 // Widened are the chains of nat that change before filter, each with its rules.
 func Widened(changes *plan.Changes) (out []string) {

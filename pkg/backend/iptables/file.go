@@ -16,21 +16,25 @@ type file struct {
 	lines  []fileLine
 }
 
-// fileLine is a line with what it is for.
+// fileLine is a line with what it is for: a rule of a chain, or a command.
 type fileLine struct {
-	text   string
-	count  *plan.Count // of a rule
+	head   string // the command, or "-A", the chain and a space
+	body   []byte // the rule
+	count  plan.Count
 	origin ruleset.Origin
 }
+
+func (l *fileLine) text() string { return l.head + string(l.body) }
 
 // write appends the file, with what the rules have counted or without.
 func (f *file) write(b []byte, counts bool) []byte {
 	b = append(append(append(b, '*'), f.table...), '\n')
-	for _, l := range f.lines {
-		if counts && l.count != nil && *l.count != (plan.Count{}) {
+	for i := range f.lines {
+		l := &f.lines[i]
+		if counts && l.count != (plan.Count{}) {
 			b = fmt.Appendf(b, "[%d:%d] ", l.count.Packets, l.count.Bytes)
 		}
-		b = append(append(b, l.text...), '\n')
+		b = append(append(append(b, l.head...), l.body...), '\n')
 	}
 	return append(b, "COMMIT\n"...)
 }
@@ -58,8 +62,8 @@ func (f *batch) text() []byte {
 	size := 0
 	for _, x := range f.files {
 		size += 20
-		for _, l := range x.lines {
-			size += len(l.text) + 10
+		for i := range x.lines {
+			size += len(x.lines[i].head) + len(x.lines[i].body) + 10
 		}
 	}
 	b := make([]byte, 0, size)
@@ -113,7 +117,17 @@ func write(changes *plan.Changes, counts map[string][]plan.Count, changed []chan
 		}
 		return byTable[[2]string{fmt.Sprint(f), table}], chain
 	}
-	add := func(f *file, text string) { f.lines = append(f.lines, fileLine{text: text}) }
+	add := func(f *file, text string) { f.lines = append(f.lines, fileLine{head: text}) }
+	room := map[*file]int{}
+	for _, c := range changed {
+		f, _ := of(c.name())
+		if room[f]++; c.to != nil {
+			room[f] += len(c.to.Rules)
+		}
+	}
+	for f, n := range room {
+		f.lines = make([]fileLine, 0, n)
+	}
 	// Chains first, since others may lead to them. One that is there is emptied.
 	for _, c := range changed {
 		key := c.name()
@@ -133,11 +147,17 @@ func write(changes *plan.Changes, counts map[string][]plan.Count, changed []chan
 		if c.to == nil {
 			continue
 		}
+		head, counted := "-A "+chain+" ", counts[c.to.Name]
 		for _, r := range wide[c.name()].rules {
-			early[f.family].lines = append(early[f.family].lines, fileLine{"-A " + chain + " " + string(r.Body), nil, r.Origin})
+			early[f.family].lines = append(early[f.family].lines, fileLine{head: head, body: r.Body, origin: r.Origin})
 		}
-		for i, r := range c.to.Rules {
-			f.lines = append(f.lines, fileLine{"-A " + chain + " " + string(r.Body), &counts[c.to.Name][i], r.Origin})
+		for i := range c.to.Rules {
+			r := &c.to.Rules[i]
+			l := fileLine{head: head, body: r.Body, origin: r.Origin}
+			if counted != nil {
+				l.count = counted[i]
+			}
+			f.lines = append(f.lines, l)
 		}
 	}
 	for _, c := range changed {
@@ -163,111 +183,13 @@ func (c changedChain) jumps(f *file, chain string) {
 	if c.from != nil {
 		for _, r := range c.from.Rules {
 			_, rule, _ := strings.Cut(string(r.Body), " ")
-			f.lines = append(f.lines, fileLine{"-D " + chain + " " + rule, nil, r.Origin})
+			f.lines = append(f.lines, fileLine{head: "-D " + chain + " " + rule, origin: r.Origin})
 		}
 	}
 	if c.to != nil {
 		for _, r := range c.to.Rules {
 			at, rule, _ := strings.Cut(string(r.Body), " ")
-			f.lines = append(f.lines, fileLine{"-I " + chain + " " + at + " " + rule, nil, r.Origin})
+			f.lines = append(f.lines, fileLine{head: "-I " + chain + " " + at + " " + rule, origin: r.Origin})
 		}
 	}
-}
-
-// carry says what each rule of a chain that is filled again has counted, and
-// which chains those are: one may be filled only to keep a count.
-func carry(changes *plan.Changes, now *held) (map[string][]plan.Count, []changedChain) {
-	counts := map[string][]plan.Count{}
-	var changed []changedChain
-	touched := map[string]bool{}
-	touch := func(from, to *plan.Chain) {
-		c := changedChain{from, to}
-		if touched[c.name()] {
-			return
-		}
-		touched[c.name()] = true
-		changed = append(changed, c)
-		if to == nil {
-			return
-		}
-		next := make([]plan.Count, len(to.Rules))
-		if from != nil {
-			was := map[string][]plan.Count{}
-			for i, r := range from.Rules {
-				if i < len(now.counts[from.Name]) {
-					was[string(r.Body)] = append(was[string(r.Body)], now.counts[from.Name][i])
-				}
-			}
-			for i, r := range to.Rules {
-				if list := was[string(r.Body)]; len(list) > 0 {
-					next[i], was[string(r.Body)] = list[0], list[1:]
-				}
-			}
-		}
-		counts[to.Name] = next
-	}
-	for _, c := range changes.Chains {
-		var from, to *plan.Chain
-		if c.From >= 0 {
-			from = &changes.From.Chains[c.From]
-		}
-		if c.To >= 0 {
-			to = &changes.To.Chains[c.To]
-		}
-		touch(from, to)
-	}
-	// What each counter loses.
-	lost := map[string]plan.Count{}
-	tally := func(c *plan.Chain, n []plan.Count, sign uint64) {
-		for i, r := range c.Rules {
-			// What an element has counted goes with it.
-			if _, name := uncomment(commentOf(string(r.Body))); name != "" && !strings.Contains(name, "+") && i < len(n) {
-				x := lost[name]
-				x.Packets, x.Bytes = x.Packets+sign*n[i].Packets, x.Bytes+sign*n[i].Bytes
-				lost[name] = x
-			}
-		}
-	}
-	for _, c := range changed {
-		if c.from != nil {
-			tally(c.from, now.counts[c.from.Name], 1)
-		}
-		if c.to != nil {
-			tally(c.to, counts[c.to.Name], ^uint64(0)) // minus
-		}
-	}
-	give := func(c *plan.Chain) {
-		for i, r := range c.Rules {
-			_, name := uncomment(commentOf(string(r.Body)))
-			if x := lost[name]; name != "" && x != (plan.Count{}) {
-				n := &counts[c.Name][i]
-				n.Packets, n.Bytes = n.Packets+x.Packets, n.Bytes+x.Bytes
-				delete(lost, name)
-			}
-		}
-	}
-	for _, c := range changed {
-		if c.to != nil {
-			give(c.to)
-		}
-	}
-	for name, x := range lost {
-		if x == (plan.Count{}) {
-			delete(lost, name)
-		}
-	}
-	for i := 0; i < len(changes.To.Chains) && len(lost) > 0; i++ {
-		c := &changes.To.Chains[i]
-		if touched[c.Name] {
-			continue
-		}
-		for _, r := range c.Rules {
-			if _, name := uncomment(commentOf(string(r.Body))); name != "" && lost[name] != (plan.Count{}) {
-				touch(c, c)
-				give(c)
-				break
-			}
-		}
-	}
-	return counts, changed
 }

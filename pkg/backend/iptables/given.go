@@ -1,9 +1,9 @@
 package iptables
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
@@ -174,9 +174,9 @@ func newHelpers(changes *plan.Changes) []string {
 			continue
 		}
 		for _, r := range changes.To.Chains[c.To].Rules {
-			if _, name, ok := strings.Cut(string(r.Body), " --helper "); ok {
-				name, _, _ = strings.Cut(name, " ")
-				out = append(out, name)
+			if _, name, ok := bytes.Cut(r.Body, []byte(" --helper ")); ok {
+				name, _, _ = bytes.Cut(name, []byte{' '})
+				out = append(out, string(name))
 			}
 		}
 	}

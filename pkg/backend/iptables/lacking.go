@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
@@ -33,8 +34,8 @@ func (e *programError) extension() string {
 
 // uses says whether a line asks for an extension.
 func (l *fileLine) uses(extension string) bool {
-	return strings.Contains(l.text+" ", " -m "+extension+" ") || strings.Contains(l.text+" ", " -j "+extension+" ") ||
-		strings.Contains(l.text+" ", " -p "+extension+" ")
+	text := l.text() + " "
+	return slices.ContainsFunc([]string{" -m ", " -j ", " -p "}, func(option string) bool { return strings.Contains(text, option+extension+" ") })
 }
 
 // lacking names the part of the kernel that is missing, where that is why a program fails.

@@ -27,8 +27,8 @@ func TestLackingExtension(t *testing.T) {
 		programs: map[ruleset.Family]programs{ruleset.IPv6: {restore: restore}},
 	}
 	x := &file{family: ruleset.IPv6, table: "nat", lines: []fileLine{
-		{text: "-A IPMASQ-a -m comment --comment MASQUERADE -j RETURN", origin: ruleset.Origin{Entry: "first"}},
-		{text: "-A IPMASQ-a -o eth0 -j MASQUERADE", origin: ruleset.Origin{Entry: "second"}},
+		{head: "-A IPMASQ-a -m comment --comment MASQUERADE -j RETURN", origin: ruleset.Origin{Entry: "first"}},
+		{head: "-A IPMASQ-a -o eth0 -j MASQUERADE", origin: ruleset.Origin{Entry: "second"}},
 	}}
 	err := b.restore(context.Background(), &batch{ruleset.IPv6, []*file{x}}, true)
 	var refused *backend.Refused

@@ -89,7 +89,9 @@ func (t *translator) list(r *ruleset.Rule, jumped bool, set *ruleset.Set, at int
 		return name, nil
 	}
 	t.lists[key] = ""
+	t.among = of
 	targets, err := t.targets(r, jumped)
+	t.among = nil
 	if err != nil || slices.ContainsFunc(targets, func(x target) bool { return returning(x.text) }) {
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 
 	"github.com/ipmasq/ipmasq/pkg/foreign"
+	"github.com/ipmasq/ipmasq/pkg/plan"
 )
 
 // seen is what was read last, and what the kernel looked like right before that.
@@ -39,6 +40,16 @@ func (b *Backend) look() (look uint64) {
 // changed since they were last, and of our sets. It is [backend.ErrNotSupported]
 // where the kernel has no tables of the variant.
 func (b *Backend) Probe(ctx context.Context) (uint32, error) {
+	h, err := b.again(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return h.generation(nil), nil
+}
+
+// again gives the digests of what is there. The rules are read only where they
+// may have changed since they were last.
+func (b *Backend) again(ctx context.Context) (*held, error) {
 	look := b.look()
 	b.mu.Lock()
 	last := b.last
@@ -47,19 +58,24 @@ func (b *Backend) Probe(ctx context.Context) (uint32, error) {
 		// Sets have no generation.
 		sets, err := b.readSets(nil, false)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		return (&held{rules: last.rules, sets: sets}).generation(nil), nil
+		return &held{rules: last.rules, sets: sets}, nil
 	}
 	if err := b.known(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
-	h, err := b.read(ctx, nil, false)
+	return b.seen(ctx, look, nil, false)
+}
+
+// seen is read, and remembers what the kernel looked like right before.
+func (b *Backend) seen(ctx context.Context, look uint64, known []*plan.Set, elements bool) (*held, error) {
+	h, err := b.read(ctx, known, elements)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	b.mu.Lock()
 	b.last = seen{look, h.rules}
 	b.mu.Unlock()
-	return h.generation(nil), nil
+	return h, nil
 }

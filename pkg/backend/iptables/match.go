@@ -229,7 +229,16 @@ func (t *translator) key(set *ruleset.Set, g group, fields []ruleset.Field) ([]a
 				return nil, err
 			}
 		}
-		out = product(out, either(f, atoms, false))
+		if alone := needs(f); len(atoms) == 1 && alone == nil {
+			for i := range out {
+				if out[i].condition == nil {
+					out[i].condition = make(condition, 0, len(fields)+1)
+				}
+				out[i].condition = append(out[i].condition, atoms[0])
+			}
+		} else {
+			out = product(out, either(f, atoms, false))
+		}
 		if len(fields) > 1 {
 			lo, hi = lo[step:], hi[step:]
 		}

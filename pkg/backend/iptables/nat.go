@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -51,25 +52,24 @@ func (t *translator) translation(r *ruleset.Rule) ([]target, error) {
 		return nil, fmt.Errorf("there is no map %s", a.Map)
 	}
 	var goals []goal
-	var out []target
 	picked, err := t.mapped(a, func(x group) (string, error) {
 		g := goalAt(m, x.first, n)
 		if last := goalAt(m, x.last(), n).portMax; last != g.portMax {
 			g.portMax, g.base = last, portOf(m, a.Fields, x.first)
 		}
 		goals = append(goals, g)
-		return fmt.Sprint(len(goals) - 1), nil
+		return strconv.Itoa(len(goals) - 1), nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	out := make([]target, 0, len(picked))
 	for _, x := range picked {
 		if x.text == "" {
 			out = append(out, x)
 			continue
 		}
-		var i int
-		_, _ = fmt.Sscan(x.text, &i)
+		i, _ := strconv.Atoi(x.text)
 		more, err := t.toGoal(a, goals[i], x.when, true)
 		if err != nil {
 			return nil, err
@@ -133,11 +133,12 @@ func (t *translator) toGoal(a *ruleset.Action, g goal, when alternative, part bo
 			}
 			text += ":" + portRange(g.portMin, g.portMax)
 			if g.base > 0 {
-				text += fmt.Sprintf("/%d", g.base)
+				text += "/" + strconv.Itoa(int(g.base))
 			}
 		}
 		return name + text + options(n)
 	}, g.portMin > 0, a.Kind == ruleset.DNAT && when.keepsPort(g))
+	out = slices.DeleteFunc(out, func(x target) bool { return t.among.excludes(x.when.condition) })
 	for i := range out {
 		out[i].when = product([]alternative{when}, []alternative{out[i].when})[0]
 		out[i].part = out[i].part || part
@@ -195,7 +196,7 @@ func (t *translator) liteChain(text string, o ruleset.Origin) string {
 
 func portRange(low, high uint16) string {
 	if high <= low {
-		return fmt.Sprint(low)
+		return strconv.Itoa(int(low))
 	}
 	return fmt.Sprintf("%d-%d", low, high)
 }

@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"hash/fnv"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,17 +36,27 @@ func (h *held) generation(but map[string]bool) uint32 {
 type parser struct {
 	family   ruleset.Family
 	table    []byte
-	chains   []plan.Chain
-	counts   map[string][]plan.Count
-	index    map[string]int // of our chains and the built-in ones with jumps to them
+	ours     bool           // we have chains in the table: others, such as security, are not ours to change
+	chains   []plan.Chain   // ours, and built-in ones with jumps to them
+	counts   [][]plan.Count // of the rules of each
+	index    map[string]int // of the chains of this table
 	rules    map[string]int // how many a built-in chain has
 	counters counterNames
 	spelling spelling
 	sum      uint32 // of all lines that count
+	kept     []byte // rules
+
+	// What the rule before was like.
+	last     int
+	lastName string
+	known    bool
+	raw      []byte // its comment
+	entry    string
+	counter  *plan.Counter
 }
 
 func newParser(f ruleset.Family, protocols map[string]string) *parser {
-	return &parser{family: f, spelling: spelling{f, protocols}, counts: map[string][]plan.Count{}, index: map[string]int{}, rules: map[string]int{}, counters: counterNames{}}
+	return &parser{family: f, spelling: spelling{f, protocols}, rules: map[string]int{}, counters: counterNames{}, last: -1}
 }
 
 // read reads it as it comes.
@@ -71,7 +80,9 @@ func join(parsers []*parser, sets []heldSet, timeouts []found) *held {
 	sum, counters := fnv.New32a(), counterNames{}
 	for _, p := range parsers {
 		h.snapshot.Chains = append(h.snapshot.Chains, p.chains...)
-		maps.Copy(h.counts, p.counts)
+		for i := range p.chains {
+			h.counts[p.chains[i].Name] = p.counts[i]
+		}
 		for _, c := range p.counters {
 			counters.note(c.Name, c.Origin, plan.Count{Packets: c.Packets, Bytes: c.Bytes})
 		}
@@ -91,20 +102,6 @@ func join(parsers []*parser, sets []heldSet, timeouts []found) *held {
 	return h
 }
 
-// ours says whether a table is one that we have chains in. Others, such as
-// security, are not ours to change, whatever they call their chains.
-func (p *parser) ours() bool { return slices.Contains(tableNames(), string(p.table)) }
-
-func (p *parser) chain(name string) *plan.Chain {
-	i, ok := p.index[string(p.table)+" "+name]
-	if !ok {
-		i = len(p.chains)
-		p.index[string(p.table)+" "+name] = i
-		p.chains = append(p.chains, plan.Chain{Name: chainKey(p.family, string(p.table), name)})
-	}
-	return &p.chains[i]
-}
-
 // line reads a line, and gives what of it counts as a rule.
 func (p *parser) line(text []byte) []byte {
 	count, text := countOf(text)
@@ -113,48 +110,98 @@ func (p *parser) line(text []byte) []byte {
 	case len(text) == 0, text[0] == '#', string(text) == "COMMIT":
 		return nil
 	case text[0] == '*':
-		p.table = bytes.Clone(text[1:])
+		p.begin(text[1:])
 		return nil
 	case text[0] == ':':
 		text, _, _ = bytes.Cut(text, []byte(" ["))
 		if bytes.HasSuffix(text, []byte(" ACCEPT")) {
 			return nil
 		}
-		if name, _, _ := bytes.Cut(text[1:], []byte{' '}); bytes.HasPrefix(name, []byte(prefix)) && p.ours() {
-			p.chain(string(name))
+		if name, _, _ := bytes.Cut(text[1:], []byte{' '}); bytes.HasPrefix(name, []byte(prefix)) && p.ours {
+			p.chain(name)
 		}
-	case bytes.HasPrefix(text, []byte("-A ")) && p.ours():
+	case bytes.HasPrefix(text, []byte("-A ")) && p.ours:
 		chain, body, _ := bytes.Cut(text[3:], []byte{' '})
-		p.rule(string(chain), p.spelling.of(string(body)), count)
+		p.rule(chain, p.spelling.of(body), count)
 	}
 	return text
 }
 
+// begin begins a table.
+func (p *parser) begin(table []byte) {
+	p.table, p.ours = bytes.Clone(table), slices.Contains(tableNames(), string(table))
+	p.index, p.last = map[string]int{}, -1
+}
+
+// chain gives the number of a chain of the table, which is noted if it is new.
+func (p *parser) chain(name []byte) int {
+	if p.last >= 0 && string(name) == p.lastName {
+		return p.last
+	}
+	i, ok := p.index[string(name)]
+	if !ok {
+		i = len(p.chains)
+		p.index[string(name)] = i
+		p.chains = append(p.chains, plan.Chain{Name: chainKey(p.family, string(p.table), string(name))})
+		p.counts = append(p.counts, nil)
+	}
+	p.last, p.lastName = i, string(name)
+	return i
+}
+
 // rule notes a rule that is ours, or that leads to us.
-func (p *parser) rule(chain, rule string, count plan.Count) {
-	entry, counter := uncomment(commentOf(rule))
-	r := plan.Rule{Origin: ruleset.Origin{Entry: entry}}
-	if chain == notes {
+func (p *parser) rule(chain, rule []byte, count plan.Count) {
+	p.comment(rule)
+	r := plan.Rule{Origin: ruleset.Origin{Entry: p.entry}}
+	if string(chain) == notes {
 		r.Origin.Entry = "timeouts"
 	}
-	if strings.HasPrefix(chain, prefix) {
-		r.Body = []byte(rule)
-		p.counters.note(counter, r.Origin, count)
+	if bytes.HasPrefix(chain, []byte(prefix)) {
+		r.Body = p.keep(rule)
+		if p.counter != nil {
+			p.counter.Packets, p.counter.Bytes = p.counter.Packets+count.Packets, p.counter.Bytes+count.Bytes
+		}
 	} else {
-		at := string(p.table) + " " + chain
+		at := string(p.table) + " " + string(chain)
 		p.rules[at]++
-		if !strings.HasPrefix(targetOf(rule), prefix) {
+		if !strings.HasPrefix(targetOf(string(rule)), prefix) {
 			return
 		}
 		place := p.rules[at]
-		if chain == userChain {
+		if string(chain) == userChain {
 			place = 1 // what users put before it is theirs to put there
 		}
-		r.Body = jumpBody(place, rule)
+		r.Body = jumpBody(place, string(rule))
 	}
-	c := p.chain(chain)
-	c.Rules = append(c.Rules, r)
-	p.counts[c.Name] = append(p.counts[c.Name], count)
+	i := p.chain(chain)
+	p.chains[i].Rules = append(p.chains[i].Rules, r)
+	p.counts[i] = append(p.counts[i], count)
+}
+
+// comment finds out which entry and counter a rule is of: mostly those of the
+// rule before it.
+func (p *parser) comment(rule []byte) {
+	raw := rawComment(rule)
+	if p.known && bytes.Equal(raw, p.raw) {
+		return
+	}
+	entry, counter := uncomment(commentOf(string(rule)))
+	p.raw, p.known, p.entry, p.counter = append(p.raw[:0], raw...), true, entry, nil
+	if counter != "" {
+		p.counters.note(counter, ruleset.Origin{Entry: entry}, plan.Count{})
+		p.counter = p.counters[counter]
+	}
+}
+
+// keep copies a rule to where many are side by side.
+func (p *parser) keep(rule []byte) []byte {
+	const block = 64 << 10
+	if len(p.kept)+len(rule) > cap(p.kept) {
+		p.kept = make([]byte, 0, max(block, len(rule)))
+	}
+	from := len(p.kept)
+	p.kept = append(p.kept, rule...)
+	return p.kept[from:len(p.kept):len(p.kept)]
 }
 
 // countOf takes "[packets:bytes] " from the beginning of a line.
@@ -173,6 +220,27 @@ func countOf(text []byte) (plan.Count, []byte) {
 	packets, _ := strconv.ParseUint(p, 10, 64)
 	count, _ := strconv.ParseUint(b, 10, 64)
 	return plan.Count{Packets: packets, Bytes: count}, rest
+}
+
+// rawComment is the comment of a rule as it is printed.
+func rawComment(rule []byte) []byte {
+	_, rest, ok := bytes.Cut(rule, []byte("--comment "))
+	if !ok {
+		return nil
+	}
+	if !bytes.HasPrefix(rest, []byte{'"'}) {
+		word, _, _ := bytes.Cut(rest, []byte{' '})
+		return word
+	}
+	for i := 1; i < len(rest); i++ {
+		switch rest[i] {
+		case '\\':
+			i++
+		case '"':
+			return rest[:i+1]
+		}
+	}
+	return rest
 }
 
 // commentOf is the comment of a rule, or "".

@@ -262,7 +262,8 @@ func (e *programError) line() int {
 }
 
 // restore gives files of a family to iptables-restore. Somebody else may hold
-// the lock of xtables: then it says so, and waits.
+// the lock of xtables: then it says so, and waits. The lock is taken for each table
+// anew: once one may be committed, there is no second try.
 func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 	p, ok := b.programs[f.family]
 	if !ok {
@@ -279,12 +280,16 @@ func (b *Backend) restore(ctx context.Context, f *batch, test bool) error {
 	if b.Lock != nil && !test {
 		s.open = b.Lock()
 	}
-	err := b.run(ctx, s, p.restore, append(args, "--wait", "1")...)
-	if locked(err) {
-		if b.Waiting != nil {
-			b.Waiting("another program holds the lock of xtables")
-		}
-		err = b.run(ctx, s, p.restore, append(args, "--wait")...)
+	args = append(args, "--wait")
+	var err error
+	if test || len(f.files) == 1 {
+		err = b.run(ctx, s, p.restore, append(args, "1")...)
+	}
+	if locked(err) && b.Waiting != nil {
+		b.Waiting("another program holds the lock of xtables")
+	}
+	if !test && len(f.files) > 1 || locked(err) {
+		err = b.run(ctx, s, p.restore, args...)
 	}
 	if err != nil {
 		err = b.lacking(f.family, err)
@@ -323,7 +328,7 @@ func (f *batch) refused(err error) error {
 }
 
 func (f *file) object(l *fileLine) string {
-	return fmt.Sprintf("%q in table %s (%s)", l.text, f.table, familyName(f.family))
+	return fmt.Sprintf("%q in table %s (%s)", l.text(), f.table, familyName(f.family))
 }
 
 func familyName(f ruleset.Family) string {

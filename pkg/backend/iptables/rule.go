@@ -136,7 +136,13 @@ type writer struct {
 	table *table
 	lines []line
 	err   error
+
+	noted   noted // last
+	comment string
 }
+
+// noted is what a comment tells.
+type noted struct{ entry, counter string }
 
 func (t *translator) writer(r *ruleset.Rule) *writer {
 	return &writer{rule: r, chain: t.at, table: t.table}
@@ -147,7 +153,10 @@ func (w *writer) write(a alternative, limits []string, counter, target string) {
 	if a.origin.Entry != "" {
 		o = a.origin
 	}
-	behind := finish("", o, cmp.Or(counter, a.counter), target)
+	if key := (noted{o.Entry, cmp.Or(counter, a.counter)}); w.comment == "" || key != w.noted {
+		w.noted, w.comment = key, comment(key.entry, key.counter)
+	}
+	behind := line{text: joined(w.comment, target), origin: o, counter: w.noted.counter}
 	for _, c := range a.expand() {
 		in, out := c.split()
 		if len(out) > 0 {
@@ -300,14 +309,15 @@ func (t *translator) mapped(a *ruleset.Action, text func(g group) (string, error
 	if err != nil {
 		return nil, err
 	}
-	var out []target
 	leads := func(i int) []byte {
 		if m.IsVerdictMap() {
 			return append([]byte{byte(m.Verdicts[i].Kind)}, m.Verdicts[i].Chain...)
 		}
 		return m.DataAt(i)
 	}
-	for _, g := range t.groups(m, a.Fields, leads, a.Kind == ruleset.DNAT && (t.kernel.shifts || t.place.mode != plain)) {
+	groups := t.groups(m, a.Fields, leads, a.Kind == ruleset.DNAT && (t.kernel.shifts || t.place.mode != plain))
+	out := make([]target, 0, len(groups))
+	for _, g := range groups {
 		keys, err := t.key(m, g, a.Fields)
 		if err != nil {
 			return nil, err

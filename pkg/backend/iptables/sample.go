@@ -1,12 +1,15 @@
 package iptables
 
 import (
+	"bytes"
 	"slices"
 	"strings"
+
+	"github.com/ipmasq/ipmasq/pkg/plan"
 )
 
-// samples are files to be tested: of lines that differ in no more than addresses,
-// ports and comments, one. Those we have written ourselves, and a program takes
+// samples are files to be tested: of lines of a table that differ in no more than
+// their chain, addresses, ports and comments, one. Those we have written ourselves, and a program takes
 // all of a kind or none. What asks for a set that is missing is tested without
 // that.
 func samples(files []*file, missing map[string]bool) []*file {
@@ -16,14 +19,14 @@ func samples(files []*file, missing map[string]bool) []*file {
 		x := &file{family: f.family, table: f.table}
 		var scratch []byte
 		for _, l := range f.lines {
-			if strings.HasPrefix(l.text, "-A ") {
-				scratch = shape(scratch[:0], l.text)
+			if l.body != nil {
+				scratch = shape(scratch[:0], l.body)
 				if seen[string(scratch)] {
 					continue
 				}
 				seen[string(scratch)] = true
-				l.text = unasked(l.text, missing)
-				l.count = nil
+				l.body = unasked(l.body, missing)
+				l.count = plan.Count{}
 			}
 			x.lines = append(x.lines, l)
 		}
@@ -33,16 +36,17 @@ func samples(files []*file, missing map[string]bool) []*file {
 }
 
 // shape is a line without addresses, ports and what is in a comment.
-func shape(out []byte, text string) []byte {
-	for text != "" {
-		word, rest, _ := strings.Cut(text, " ")
+func shape(out, text []byte) []byte {
+	space := []byte{' '}
+	for len(text) > 0 {
+		word, rest, _ := bytes.Cut(text, space)
 		text = rest
 		out = append(append(out, word...), ' ')
-		switch word {
+		switch string(word) {
 		case "-s", "-d", "--sport", "--dport", "--ctorigdstport", "--ctorigsrc", "--ctorigdst", "--ctrepldst":
-			_, text, _ = strings.Cut(text, " ")
+			_, text, _ = bytes.Cut(text, space)
 		case "--to-destination", "--to-source", "--to-ports":
-			value, rest, _ := strings.Cut(text, " ")
+			value, rest, _ := bytes.Cut(text, space)
 			text = rest
 			// Which parts it has is part of the shape.
 			for i := range len(value) {
@@ -50,27 +54,28 @@ func shape(out []byte, text string) []byte {
 					out = append(out, c)
 				}
 			}
-			if strings.Contains(value, "]:") || strings.Contains(value, ".") && strings.Contains(value, ":") {
+			if bytes.Contains(value, []byte("]:")) || bytes.IndexByte(value, '.') >= 0 && bytes.IndexByte(value, ':') >= 0 {
 				out = append(out, ':')
 			}
 			out = append(out, ' ')
 		case "--comment":
-			value, rest, _ := strings.Cut(text, " ")
-			if strings.HasPrefix(text, `"`) {
-				end := strings.IndexByte(text[1:], '"')
-				if end < 0 || strings.Contains(text[:end+1], `\`) {
+			_, rest, _ := bytes.Cut(text, space)
+			if bytes.HasPrefix(text, []byte{'"'}) {
+				end := bytes.IndexByte(text[1:], '"')
+				if end < 0 || bytes.IndexByte(text[:end+1], '\\') >= 0 {
 					continue
 				}
-				value, rest = text[:end+2], strings.TrimPrefix(text[end+2:], " ")
+				rest = bytes.TrimPrefix(text[end+2:], space)
 			}
-			_, text = value, rest
+			text = rest
 		}
 	}
 	return out
 }
 
 // unasked leaves the match for sets that are missing out of a line.
-func unasked(text string, missing map[string]bool) string {
+func unasked(body []byte, missing map[string]bool) []byte {
+	text := string(body)
 	for _, name := range setsIn(text) {
 		if !missing[name] {
 			continue
@@ -85,5 +90,5 @@ func unasked(text string, missing map[string]bool) string {
 			text = strings.Join(slices.Delete(words, from, i+2), " ")
 		}
 	}
-	return text
+	return []byte(text)
 }

@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -40,16 +42,19 @@ func protocolNumbers() map[string]string {
 }
 
 // of is a rule as we write it. Up to iptables 1.8.7 there are spaces too many.
-func (s spelling) of(rule string) string {
-	rule = strings.TrimSuffix(strings.Replace(rule, "--nflog-prefix  ", "--nflog-prefix ", 1), " ")
-	if before, rest, ok := strings.Cut(rule, "-p "); ok && !strings.Contains(before, `"`) {
-		name, after, _ := strings.Cut(rest, " ")
-		if number, known := s.protocols[name]; known {
-			rule = strings.TrimSuffix(before+"-p "+number+" "+after, " ")
+func (s spelling) of(rule []byte) []byte {
+	if twice := []byte("--nflog-prefix  "); bytes.Contains(rule, twice) {
+		rule = bytes.Replace(rule, twice, twice[:len(twice)-1], 1)
+	}
+	rule = bytes.TrimSuffix(rule, []byte{' '})
+	if before, rest, ok := bytes.Cut(rule, []byte("-p ")); ok && bytes.IndexByte(before, '"') < 0 {
+		name, after, _ := bytes.Cut(rest, []byte{' '})
+		if number, known := s.protocols[string(name)]; known {
+			rule = bytes.TrimSuffix(fmt.Appendf(nil, "%s-p %s %s", before, number, after), []byte{' '})
 		}
 	}
-	if s.family == ruleset.IPv6 && strings.Contains(rule, " ::") && strings.Contains(rule, ".") {
-		rule = s.addresses(rule)
+	if s.family == ruleset.IPv6 && bytes.Contains(rule, []byte(" ::")) && bytes.IndexByte(rule, '.') >= 0 {
+		rule = []byte(s.addresses(string(rule)))
 	}
 	return rule
 }

@@ -15,9 +15,10 @@ import (
 
 // line is a rule as iptables-save prints it, behind the name of its chain.
 type line struct {
-	text   string
-	origin ruleset.Origin
-	rest   string // the chain in which what is behind it stands; "": this one
+	text    string
+	origin  ruleset.Origin
+	counter string // what it counts for
+	rest    string // the chain in which what is behind it stands; "": this one
 }
 
 // chain is a chain of ours.
@@ -68,6 +69,8 @@ type translator struct {
 	grouped   map[string][]group
 	lists     map[string]string // chains that hold elements, by what they were made from
 
+	// among is what all packets are like that a list is for.
+	among condition
 	// towards are the interfaces of the way that a rule asks for, where it stands
 	// for several.
 	towards []string
@@ -440,19 +443,23 @@ func (t *translator) preface(h *ruleset.Hook) []string {
 
 // finish puts a line together.
 func finish(condition string, o ruleset.Origin, counter, target string) line {
-	return line{text: joined(condition, comment(o.Entry, counter), target), origin: o}
+	return line{text: joined(condition, comment(o.Entry, counter), target), origin: o, counter: counter}
 }
 
 // joined puts what there is of a line behind each other.
 func joined(parts ...string) string {
-	text := ""
+	size := 0
 	for _, p := range parts {
-		if text != "" && p != "" {
-			text += " "
-		}
-		text += p
+		size += len(p) + 1
 	}
-	return text
+	text := make([]byte, 0, size)
+	for _, p := range parts {
+		if len(text) > 0 && p != "" {
+			text = append(text, ' ')
+		}
+		text = append(text, p...)
+	}
+	return string(text)
 }
 
 // elementCounter is the counter of an element, which the ruleset has in the

@@ -70,10 +70,10 @@ func (u *UserChains) Commit(ctx context.Context, c ruleset.UserChain, remove, ad
 	f := &file{family: c.Family, table: "filter"}
 	o := ruleset.Origin{Entry: "docker"}
 	for _, r := range remove {
-		f.lines = append(f.lines, fileLine{"-D " + userChain + " " + r, nil, o})
+		f.lines = append(f.lines, fileLine{head: "-D " + userChain + " " + r, origin: o})
 	}
 	for i, r := range add {
-		f.lines = append(f.lines, fileLine{fmt.Sprintf("-I %s %d %s", userChain, i+1, r), nil, o})
+		f.lines = append(f.lines, fileLine{head: fmt.Sprintf("-I %s %d %s", userChain, i+1, r), origin: o})
 	}
 	if len(f.lines) == 0 {
 		return nil

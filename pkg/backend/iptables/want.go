@@ -61,10 +61,17 @@ func snapshot(made *translated) *plan.Snapshot {
 		}
 		for _, x := range t.chains {
 			c := plan.Chain{Name: chainKey(t.family, t.name, x.name), Origin: x.origin}
+			size := 0
 			for _, l := range x.lines {
-				c.Rules = append(c.Rules, plan.Rule{Body: []byte(l.text), Origin: l.origin})
-				_, name := uncomment(commentOf(l.text))
-				b.note(name, l.origin, plan.Count{})
+				size += len(l.text)
+			}
+			text := make([]byte, 0, size) // one for all
+			c.Rules = make([]plan.Rule, 0, len(x.lines))
+			for _, l := range x.lines {
+				from := len(text)
+				text = append(text, l.text...)
+				c.Rules = append(c.Rules, plan.Rule{Body: text[from:len(text):len(text)], Origin: l.origin})
+				b.note(l.counter, l.origin, plan.Count{})
 			}
 			s.Chains = append(s.Chains, c)
 		}
