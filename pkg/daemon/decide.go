@@ -34,6 +34,8 @@ const (
 	// share is how much of the time what others do may keep the daemon busy: a
 	// tenth.
 	share = 10
+	// lookMost bounds how long rules that nobody hears of are not looked at.
+	lookMost = 3 * time.Second
 )
 
 // event is what a source has seen.

@@ -61,9 +61,10 @@ func (w *worker) noted(who string) bool {
 
 // look finds out whether rules of iptables are what they should be, where the
 // kernel does not say which of them was changed. What others do to theirs keeps the
-// daemon busy for no more than its share. Rules that are other than they should be
-// may let through what they should not, so they are as urgent as rules that are
-// gone.
+// daemon busy for no more than its share, as long as that keeps it waiting for no
+// longer than lookMost: ours may be gone meanwhile. Rules that are other than they
+// should be may let through what they should not, so they are as urgent as rules
+// that are gone.
 func (w *worker) look() []event {
 	start := time.Now()
 	if w.held == nil || start.Before(w.lookNot) {
@@ -75,7 +76,7 @@ func (w *worker) look() []event {
 	}
 	same, err := w.Engine.Holds(context.Background(), w.held)
 	if same || err != nil { // else who does it again is fought with, and soon
-		w.lookNot = time.Now().Add(share * time.Since(start))
+		w.lookNot = time.Now().Add(min(share*time.Since(start), lookMost))
 	}
 	if err != nil {
 		return nil // it is looked again
