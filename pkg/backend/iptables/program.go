@@ -224,7 +224,11 @@ func (e *programError) Error() string {
 			lines = append(lines, strings.TrimSpace(speaker.ReplaceAllString(l, "")))
 		}
 	}
-	return e.name + ": " + strings.TrimSpace(strings.Join(lines, " "))
+	text := e.name + ": " + strings.TrimSuffix(strings.TrimSpace(strings.Join(lines, " ")), ".")
+	if strings.Contains(e.said, "Message too long") {
+		text += "; that is more than a process without CAP_NET_ADMIN in the initial user namespace may send at once: raise the sysctl net.core.wmem_max there"
+	}
+	return text
 }
 
 // Unwrap gives the error, and what it means, where the words say so: exit codes
