@@ -98,7 +98,7 @@ func TestVMAutoLacks(t *testing.T) {
 	t.Run("no programs", func(t *testing.T) {
 		t.Setenv("PATH", g.dir)
 		for command, code := range map[string]int{"plan": 1, "apply": 1} {
-			g.expects(t, code, command, file, "nothing works here: nftables (CONFIG_NF_TABLES): not supported by this kernel", "look for iptables-legacy: ", "and the program iptables")
+			g.expects(t, code, command, file, "nothing works here: nftables (CONFIG_NF_TABLES): not supported by this kernel", "iptables-legacy: there is no such program in PATH", "and the program iptables")
 		}
 	})
 	g.leaves(t)

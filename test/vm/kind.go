@@ -31,7 +31,7 @@ const mainJob = "^(TestVM.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICM
 const withoutNFTables = "^(TestVMAuto.*|TestMasquerade|TestMasqueradePorts|TestMasqueradeICMPErrors|TestSNATOrder|TestOneToOne|" +
 	"TestPortForwardPorts|TestPortForwardMap|TestPortForwardSticky|TestHairpin|TestRedirectProxy|TestForwardActions|TestInput|" +
 	"TestGuardStrays|TestApplyAgain|TestSets|TestLog|TestLimitPortForward|TestTimeoutsChange|TestSynproxyConnects|" +
-	"TestFTPThroughMasquerade|TestConnectionsKill)$"
+	"TestTFTP|TestConnectionsKill)$"
 
 // kinds are the machines that each kernel boots as. A test whose name begins with TestVMAuto is for those without
 // nf_tables, any other that begins with TestVM for those with it.
