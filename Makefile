@@ -29,7 +29,7 @@ test: setup build ## run all tests; again on iptables and, as root, as an ordina
 test-vm: ## run packet tests on other kernels, in emulated machines
 	@sh test/setup.sh vm
 	@sh test/vm/fetch.sh "$(VM_CACHE)"
-	IPMASQ_VM="$(VM_CACHE)" go test -count=1 -timeout=25m -tags=vm -v ./test/vm
+	IPMASQ_VM="$(VM_CACHE)" go test -count=1 -timeout=40m -tags=vm -v ./test/vm
 
 setup:
 	@sh test/setup.sh
