@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ipmasq/ipmasq/pkg/flows"
 	"github.com/ipmasq/ipmasq/pkg/foreign"
@@ -34,7 +35,12 @@ func readForeign(_ context.Context, h *Host) error {
 	}
 	chains := 0
 	for _, t := range h.Rules.Foreign.Tables {
-		chains += len(t.Chains)
+		for _, c := range t.Chains {
+			// A table of iptables has its built-in chains, whoever made it.
+			if t.Kind == foreign.NFT || c.Drops || slices.ContainsFunc(c.Rules, func(r foreign.Rule) bool { return !r.Ours }) {
+				chains++
+			}
+		}
 	}
 	h.looked(chains, "chain of others", "chains of others")
 	return nil
