@@ -44,7 +44,7 @@ if [ "$(id -u)" = 0 ]; then
 	for p in test/packet test/gallery $packages; do
 		grep -q "^$p $user nftables" "$jobs" 2>/dev/null && continue
 		# What these do as root and as a user is hardly different.
-		case "$#$p" in 0test/gallery | 0pkg/compile | 0test/reliability) continue ;; esac
+		case "$#$p" in 0test/gallery | 0pkg/compile | 0test/reliability | 0test/adopt | 0test/interop) continue ;; esac
 		tests=.
 		[ $# != 0 ] || [ "$p" != test/packet ] || tests=$few
 		case " $(echo $packages) " in *" $p "*) echo "$p $user nftables $tests" ;; esac
