@@ -102,7 +102,9 @@ func Saved(t lab.TB, host *lab.Host, variant string) string {
 			case strings.HasPrefix(line, "*"):
 				table = strings.TrimSpace(line)
 			case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT "):
-				line, _, _ = strings.Cut(line, " [")
+				if line[0] == ':' {
+					line, _, _ = strings.Cut(line, " [")
+				}
 				out.WriteString(family + " " + table + " " + strings.TrimSpace(line) + "\n")
 			}
 		}
