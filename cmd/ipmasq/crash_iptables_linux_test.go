@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,44 +13,8 @@ import (
 	"testing"
 
 	"github.com/ipmasq/ipmasq/pkg/plan"
-	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
-
-// variantOf is what IPMASQ_TEST_BACKEND names: iptables-legacy or iptables-nft, or
-// nothing for nftables.
-func variantOf(t *testing.T) string {
-	t.Helper()
-	name := os.Getenv("IPMASQ_TEST_BACKEND")
-	switch name {
-	case "", "nftables":
-		return ""
-	case "iptables-legacy", "iptables-nft":
-		lab.Require(t, lab.Binary(name))
-		return name
-	}
-	t.Fatalf("IPMASQ_TEST_BACKEND: there is no %s; there are nftables, iptables-legacy and iptables-nft", name)
-	return ""
-}
-
-// choose has the host call a variant iptables, from here on.
-func choose(t *testing.T, bin, variant string) {
-	t.Helper()
-	if err := os.MkdirAll(bin, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range []string{"ip", "ip6"} {
-		for _, end := range []string{"", "-save", "-restore"} {
-			program, err := exec.LookPath(family + strings.TrimPrefix(variant, "ip") + end)
-			if err == nil {
-				err = os.Symlink(program, filepath.Join(bin, family+"tables"+end))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-}
 
 // onIPTables is a policy with what is made beside the rules there: one set whose
 // elements come and go, one that is made anew, and timeouts.
@@ -84,19 +49,7 @@ const beside = "sets and timeouts"
 // counters, and what is beside them.
 func (v *victim) tables() map[string]string {
 	v.t.Helper()
-	out := map[string]string{}
-	for _, family := range []string{"ip", "ip6"} {
-		table := ""
-		for line := range strings.Lines(v.host.Run(v.t, family+strings.TrimPrefix(v.variant, "ip")+"-save")) {
-			switch {
-			case strings.HasPrefix(line, "*"):
-				table = family + " " + strings.TrimSpace(line[1:])
-			case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT "):
-				line, _, _ = strings.Cut(line, " [")
-				out[table] += strings.TrimSpace(line) + "\n"
-			}
-		}
-	}
+	out := variant.Tables(v.t, v.host, v.variant)
 	have, err := v.backend.Have(context.Background())
 	if err != nil {
 		v.t.Fatal(err)
@@ -116,9 +69,10 @@ func written(tables map[string]string) string {
 	return out.String()
 }
 
-// judgeTables sees to it that each table is the old or the new, whole; that those
-// that keep packets in, the leak guard's among them, are there before
-// translation and go after it; and that nothing is forwarded without them.
+// judgeTables sees to it that each table is the old or the new, whole, or a nat
+// that translates for both; that those that keep packets in, the leak guard's among
+// them, are there before translation and go after it; and that nothing is forwarded
+// without them.
 func (v *victim) judgeTables(from, to, when string) string {
 	v.t.Helper()
 	now, before, after := v.tables(), v.parts[from], v.parts[to]
@@ -130,7 +84,7 @@ func (v *victim) judgeTables(from, to, when string) string {
 	forwards := v.host.GetSysctl("net.ipv4.ip_forward") != "0" || v.host.GetSysctl("net.ipv6.conf.all.forwarding") != "0"
 	for _, family := range []string{"ip", "ip6"} {
 		nat := family + " nat"
-		for _, table := range []string{"raw", "mangle", "filter", "nat"} {
+		for _, table := range []string{"raw", "mangle", "filter"} {
 			table = family + " " + table
 			is := now[table]
 			if is != before[table] && is != after[table] {
@@ -139,12 +93,17 @@ func (v *victim) judgeTables(from, to, when string) string {
 			if forwards && is == "" && before[table] != "" && after[table] != "" {
 				v.t.Errorf("%s: the host forwards without the table %s", when, table)
 			}
-			if after[nat] != "" && now[nat] != before[nat] && is != after[table] {
+			early := strings.HasSuffix(table, " filter") // what translates sources may come before it
+			if after[nat] != "" && now[nat] != before[nat] && is != after[table] && !early {
 				v.t.Errorf("%s: %s is new, and %s is not", when, nat, table)
 			}
 			if after[nat] == "" && is != before[table] && now[nat] != "" {
 				v.t.Errorf("%s: %s is gone, and %s is not", when, table, nat)
 			}
+		}
+		filter := family + " filter"
+		if err := judgeNAT(now[nat], before[nat], after[nat], now[filter] == after[filter]); err != nil {
+			v.t.Errorf("%s: %s: %v:\n%s", when, nat, err, now[nat])
 		}
 	}
 	if forwards && (from == "" || to == "") {
@@ -153,17 +112,89 @@ func (v *victim) judgeTables(from, to, when string) string {
 	return "between"
 }
 
+// judgeNAT sees to it that what filter lets pass is translated, that what leads to
+// targets comes behind filter, and that no line is there that neither the old nor
+// the new rules have.
+func judgeNAT(now, before, after string, filtered bool) error {
+	sourcesNow, rest := splitNAT(now)
+	sourcesBefore, restBefore := splitNAT(before)
+	sourcesAfter, restAfter := splitNAT(after)
+	switch {
+	case rest != restBefore && rest != restAfter:
+		return errors.New("what leads to targets is neither the old nor the new")
+	case after != "" && rest != restBefore && !filtered:
+		return errors.New("what leads to targets is new, and filter is not")
+	}
+	known := map[string]bool{}
+	for _, line := range slices.Concat(sourcesBefore, sourcesAfter) {
+		known[line] = true
+		known[strings.ReplaceAll(line, " -g ", " -j ")] = true
+	}
+	for _, line := range sourcesNow {
+		if !known[line] {
+			return fmt.Errorf("neither the old nor the new rules have %s", line)
+		}
+	}
+	if before == "" || after == "" {
+		return nil
+	}
+	needed := sourcesBefore
+	if filtered {
+		needed = sourcesAfter
+	}
+	for _, line := range needed {
+		if translates(line) && !slices.Contains(sourcesNow, line) {
+			return fmt.Errorf("what filter lets pass needs %s", line)
+		}
+	}
+	return nil
+}
+
+// splitNAT is the lines of POSTROUTING and the chains that it leads to, and what
+// else the table has.
+func splitNAT(table string) (sources []string, rest string) {
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	behind := map[string]bool{"POSTROUTING": true}
+	for grown := true; grown; {
+		grown = false
+		for _, line := range lines {
+			word := strings.Fields(line)
+			if len(word) < 4 || !behind[word[1]] {
+				continue
+			}
+			if to := word[len(word)-1]; strings.HasPrefix(to, "IPMASQ-") && !behind[to] {
+				behind[to], grown = true, true
+			}
+		}
+	}
+	for _, line := range lines {
+		word := strings.Fields(line)
+		switch {
+		case len(word) == 0:
+		case word[0] == "-A" && behind[word[1]], behind[strings.TrimPrefix(word[0], ":")]:
+			sources = append(sources, line)
+		default:
+			rest += line + "\n"
+		}
+	}
+	return sources, rest
+}
+
+// translates says whether a rule gives a packet another source.
+func translates(line string) bool {
+	return strings.Contains(line, " -j MASQUERADE") || strings.Contains(line, " -j SNAT ") || strings.Contains(line, " -j NETMAP ")
+}
+
 // Where iptables-restore does not end at once with the process that has started
 // it, the next command waits: nothing is committed behind its back. And where it
 // never commits anything, what was made for it goes all the same.
 func TestOrphanIsWaitedFor(t *testing.T) {
-	for _, variant := range []string{"iptables-legacy", "iptables-nft"} {
-		t.Run(variant, func(t *testing.T) {
-			lab.Require(t, lab.Binary(variant))
-			t.Setenv("IPMASQ_TEST_BACKEND", variant)
+	for _, name := range variant.All() {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(variant.Backend, name)
 			v := newVictim(t)
 			for _, verdict := range []string{"commit", "die"} {
-				v.orphans(variant, verdict)
+				v.orphans(verdict)
 			}
 		})
 	}
@@ -171,10 +202,10 @@ func TestOrphanIsWaitedFor(t *testing.T) {
 
 // orphans kills an apply whose first iptables-restore has a child of its own,
 // which commits or dies when it is told to.
-func (v *victim) orphans(variant, verdict string) {
+func (v *victim) orphans(verdict string) {
 	v.t.Helper()
 	bin := v.t.TempDir()
-	real, err := exec.LookPath(variant + "-restore")
+	real, err := exec.LookPath(v.variant + "-restore")
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -189,7 +220,7 @@ exec 4<&0
 ) &
 wait
 `, real, bin)
-	if err := os.WriteFile(filepath.Join(bin, variant+"-restore"), []byte(slow), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, v.variant+"-restore"), []byte(slow), 0o700); err != nil {
 		v.t.Fatal(err)
 	}
 	there := func(name string) func() bool {

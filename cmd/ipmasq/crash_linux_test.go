@@ -19,6 +19,7 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/policy"
 	"github.com/ipmasq/ipmasq/pkg/state"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 // crashes is how often ipmasq is killed; IPMASQ_TEST_CRASHES asks for more,
@@ -71,7 +72,7 @@ func newVictim(t *testing.T) *victim {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	v := &victim{t: t, host: host, dir: filepath.Join(l.Dir(), "state"), variant: variantOf(t),
+	v := &victim{t: t, host: host, dir: filepath.Join(l.Dir(), "state"), variant: variant.Named(t),
 		files: map[string]string{}, looks: map[string]string{}, parts: map[string]map[string]string{}}
 	folder, err := state.Open(v.dir)
 	if err != nil {
@@ -82,7 +83,9 @@ func newVictim(t *testing.T) *victim {
 	}
 	v.backend = v.engine.Backend
 	if v.variant != "" {
-		choose(t, filepath.Join(l.Dir(), "bin"), v.variant)
+		bin := filepath.Join(l.Dir(), "bin")
+		variant.Links(t, bin, v.variant)
+		t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 		if v.backend, err = v.engine.Backends(v.variant); err != nil {
 			t.Fatal(err)
 		}

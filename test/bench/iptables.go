@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 // added is how many rules are added one by one, with none there and with all.
@@ -74,20 +76,7 @@ func (b *bench) iptablesRow(t *table, variant, path string, n int) {
 // variant gives a PATH on which a variant is called iptables.
 func (b *bench) variant(name string) string {
 	bin := filepath.Join(b.dir, name)
-	if err := os.MkdirAll(bin, 0o700); err != nil {
-		b.tb.Fatalf("bench: %v", err)
-	}
-	for _, family := range []string{"ip", "ip6"} {
-		for _, end := range []string{"", "-save", "-restore"} {
-			program, err := exec.LookPath(family + strings.TrimPrefix(name, "ip") + end)
-			if err == nil {
-				err = os.Symlink(program, filepath.Join(bin, family+"tables"+end))
-			}
-			if err != nil && !os.IsExist(err) {
-				b.tb.Fatalf("bench: %v", err)
-			}
-		}
-	}
+	variant.Links(b.tb, bin, name)
 	return bin + ":" + os.Getenv("PATH")
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/ipmasq/ipmasq/test/built"
 	"github.com/ipmasq/ipmasq/test/lab"
+	"github.com/ipmasq/ipmasq/test/variant"
 )
 
 // refusedByIPTables are the examples that the other backend cannot have, and what
@@ -74,19 +74,9 @@ func onIPTables(t *testing.T, file string) {
 }
 
 // asIPTables is the program, to which a variant is what is called iptables.
-func asIPTables(t *testing.T, dir, variant string) string {
+func asIPTables(t *testing.T, dir, name string) string {
 	t.Helper()
-	for _, family := range []string{"ip", "ip6"} {
-		for _, end := range []string{"", "-save", "-restore"} {
-			program, err := exec.LookPath(family + strings.TrimPrefix(variant, "ip") + end)
-			if err == nil {
-				err = os.Symlink(program, filepath.Join(dir, family+"tables"+end))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	variant.Links(t, dir, name)
 	script := filepath.Join(dir, "ipmasq")
 	text := fmt.Sprintf("#!/bin/sh\nPATH=%s:$PATH exec %s \"$@\"\n", dir, built.Ipmasq(t))
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {

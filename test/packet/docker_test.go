@@ -255,7 +255,9 @@ func (h *dockerHost) dockers(t *testing.T) string {
 			if empty := strings.HasPrefix(line, "*") || strings.HasPrefix(line, "COMMIT") || strings.Contains(line, " ACCEPT ["); empty && h.variant == h.xt {
 				continue
 			}
-			line, _, _ = strings.Cut(line, " [")
+			if line[0] == ':' {
+				line, _, _ = strings.Cut(line, " [")
+			}
 			out.WriteString(h.tool(ipv6) + " " + table + " " + strings.TrimSpace(line) + "\n")
 		}
 	}

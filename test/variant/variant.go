@@ -7,6 +7,7 @@ package variant
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,24 +91,39 @@ func Links(t lab.TB, bin, variant string) {
 	}
 }
 
-// Saved is what iptables-save prints of both families, without counters and
-// built-in chains that have nothing: those stay once they were looked at.
+// Saved is what [Tables] has, a line for each rule and chain.
 func Saved(t lab.TB, host *lab.Host, variant string) string {
 	t.Helper()
+	tables := Tables(t, host, variant)
 	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		family, table, _ := strings.Cut(name, " ")
+		for line := range strings.Lines(tables[name]) {
+			out.WriteString(family + " *" + table + " " + line)
+		}
+	}
+	return out.String()
+}
+
+// Tables is what iptables-save prints of both families, by names such as "ip6 nat",
+// without counters and built-in chains that have nothing: those stay once they were
+// looked at.
+func Tables(t lab.TB, host *lab.Host, variant string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
 	for _, family := range []string{"ip", "ip6"} {
 		table := ""
 		for line := range strings.Lines(host.Run(t, family+strings.TrimPrefix(variant, "ip")+"-save")) {
 			switch {
 			case strings.HasPrefix(line, "*"):
-				table = strings.TrimSpace(line)
-			case strings.HasPrefix(line, "-A"), strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT "):
-				if line[0] == ':' {
-					line, _, _ = strings.Cut(line, " [")
-				}
-				out.WriteString(family + " " + table + " " + strings.TrimSpace(line) + "\n")
+				table = family + " " + strings.TrimSpace(line[1:])
+			case strings.HasPrefix(line, "-A"):
+				out[table] += strings.TrimSpace(line) + "\n"
+			case strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT "):
+				line, _, _ = strings.Cut(line, " [")
+				out[table] += line + "\n"
 			}
 		}
 	}
-	return out.String()
+	return out
 }

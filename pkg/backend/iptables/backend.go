@@ -52,9 +52,9 @@ const (
 )
 
 // New gives the backend for the namespace in which enter runs a function, which
-// may be called by several at once. The variant is "iptables-legacy" or "iptables-nft"; "" is the host's choice: that
-// of the program that is called iptables. It is [backend.ErrNotSupported] where
-// there is no such program.
+// may be called by several at once. The variant is "iptables-legacy" or
+// "iptables-nft"; "" is the host's choice: that of the program that is called
+// iptables. It is [backend.ErrNotSupported] where there is no such program.
 func New(enter func(func() error) error, variant string) (*Backend, error) {
 	found, is, err := find(variant)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 )
 
 // samples are files to be tested: of lines of a table that differ in no more than
-// their chain, addresses, ports and comments, one. Those we have written ourselves, and a program takes
-// all of a kind or none. What asks for a set that is missing is tested without
-// that.
+// their chain, addresses, ports and comments, one. Those we have written ourselves,
+// and a program takes all of a kind or none. What asks for a set that is missing is
+// tested without that.
 func samples(files []*file, missing map[string]bool) []*file {
 	out := make([]*file, len(files))
 	for i, f := range files {
