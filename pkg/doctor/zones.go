@@ -127,19 +127,9 @@ func (h *Host) ports(bridge string) (out []string) {
 
 // networks are the networks of a family that a zone names, those of sets too.
 func (h *Host) networks(z *policy.Zone, f link.Family) (out []policy.Address) {
-	for _, a := range z.Networks {
-		list := []policy.Address{a}
-		if a.Set != "" {
-			i := slices.IndexFunc(h.Policy.Sets, func(s policy.Set) bool { return s.Name == a.Set })
-			if i < 0 {
-				continue
-			}
-			list = h.Policy.Sets[i].Addresses
-		}
-		for _, a := range list {
-			if a.Low.IsValid() && a.Low.Is4() == (f == link.IPv4) {
-				out = append(out, a)
-			}
+	for _, a := range h.Policy.NetworksOf(z) {
+		if a.Low.IsValid() && a.Low.Is4() == (f == link.IPv4) {
+			out = append(out, a)
 		}
 	}
 	return out

@@ -32,22 +32,12 @@ type span struct{ low, high netip.Addr }
 
 // ZonesOf takes a policy whose zones are resolved (compile.Facts.Resolve).
 func ZonesOf(p *policy.Policy) *Zones {
-	sets := map[string][]policy.Address{}
-	for i := range p.Sets {
-		sets[p.Sets[i].Name] = p.Sets[i].Addresses
-	}
 	z := &Zones{on: map[string][]zone{}}
 	for i := range p.Zones {
 		src := &p.Zones[i]
 		x := zone{name: src.Name, interfaces: src.Interfaces, anywhere: len(src.Networks) == 0}
-		for _, a := range src.Networks {
-			list := []policy.Address{a}
-			if a.Set != "" {
-				list = sets[a.Set]
-			}
-			for _, a := range list {
-				x.networks = append(x.networks, span{a.Low, a.High})
-			}
+		for _, a := range p.NetworksOf(src) {
+			x.networks = append(x.networks, span{a.Low, a.High})
 		}
 		x.networks = joined(x.networks)
 		z.list = append(z.list, x)

@@ -198,3 +198,16 @@ func (l *loader) zoneOfInterface(name string) string {
 	}
 	return ""
 }
+
+// NetworksOf are the networks that a zone names, those of sets written out.
+func (p *Policy) NetworksOf(z *Zone) []Address {
+	var out []Address
+	for _, a := range z.Networks {
+		if a.Set == "" {
+			out = append(out, a)
+		} else if set := p.Set(a.Set); set != nil {
+			out = append(out, set.Addresses...)
+		}
+	}
+	return out
+}

@@ -35,7 +35,6 @@ func (h *Host) Build(p *policy.Policy) (*link.Host, error) {
 type maker struct {
 	host   *Host
 	policy *policy.Policy
-	sets   map[string][]policy.Address
 
 	links  []*made
 	byZone map[string][]*made
@@ -58,10 +57,9 @@ type made struct {
 }
 
 func newMaker(h *Host, p *policy.Policy) *maker {
-	m := &maker{host: h, policy: p, sets: map[string][]policy.Address{}, byZone: map[string][]*made{}, targets: map[netip.Addr]bool{},
+	m := &maker{host: h, policy: p, byZone: map[string][]*made{}, targets: map[netip.Addr]bool{},
 		unrouted: [2]bool{true, true}}
 	for _, s := range p.Sets {
-		m.sets[s.Name] = s.Addresses
 		m.named = append(m.named, s.Addresses...)
 	}
 	for _, z := range p.Zones {
@@ -125,15 +123,9 @@ func (m *maker) forward(x *policy.PortForward) {
 // networks are a zone's, sets written out. What is every address is none.
 func (m *maker) networks(z *policy.Zone) []policy.Address {
 	var out []policy.Address
-	for _, a := range z.Networks {
-		list := []policy.Address{a}
-		if a.Set != "" {
-			list = m.sets[a.Set]
-		}
-		for _, a := range list {
-			if p, ok := a.Prefix(); !ok || p.Bits() > 0 {
-				out = append(out, a)
-			}
+	for _, a := range m.policy.NetworksOf(z) {
+		if p, ok := a.Prefix(); !ok || p.Bits() > 0 {
+			out = append(out, a)
 		}
 	}
 	return out
