@@ -110,15 +110,27 @@ func hostLinks(h *Host) (out []Finding) {
 	return out
 }
 
-// ipv6Disabled is about links of zones that have IPv6 networks.
+// ipv6Disabled is about links of zones that have IPv6 networks, and about a kernel
+// that has no IPv6 at all.
 func ipv6Disabled(h *Host) (out []Finding) {
 	if h.Policy == nil || !h.forwards(link.IPv6) {
 		return nil
 	}
+	none := h.lacksIPv6()
 	for i := range h.Policy.Zones {
 		z := &h.Policy.Zones[i]
-		if len(h.networks(z, link.IPv6)) == 0 {
+		has := h.networks(z, link.IPv6)
+		if len(has) == 0 {
 			continue
+		}
+		named := fmt.Sprintf("policy %s: zone %s has %s", z.Place, z.Name, joined(has))
+		if none {
+			return []Finding{{
+				Severity: Broken, Weight: 880,
+				Title:    fmt.Sprintf("the kernel has no IPv6, and zone %s has IPv6 networks", z.Name),
+				Evidence: []string{"sysctl net.ipv6.conf.all.forwarding: not there", named},
+				Mend:     []string{"# boot without ipv6.disable=1; or have the policy say that there is none: gateway: {forwarding: {ipv6: false}}"},
+			}}
 		}
 		for _, l := range h.linksOf(z) {
 			key := "net/ipv6/conf/" + l.Name + "/disable_ipv6"
@@ -126,13 +138,20 @@ func ipv6Disabled(h *Host) (out []Finding) {
 				out = append(out, Finding{
 					Severity: Broken, Weight: 880,
 					Title:    fmt.Sprintf("IPv6 is turned off on %s, and zone %s has IPv6 networks there", l.Name, z.Name),
-					Evidence: []string{h.sysctl(key), fmt.Sprintf("policy %s: zone %s has %s", z.Place, z.Name, joined(h.networks(z, link.IPv6)))},
+					Evidence: []string{h.sysctl(key), named},
 					Mend:     append([]string{"sysctl -w " + dotted(key) + "=0", "# the link's addresses come back with its configuration"}, h.keeps(key)...),
 				})
 			}
 		}
 	}
 	return out
+}
+
+// lacksIPv6 says whether the kernel has sysctls of IPv4 alone.
+func (h *Host) lacksIPv6() bool {
+	_, v4 := h.Sysctls["net/ipv4/conf/all/forwarding"]
+	_, v6 := h.Sysctls["net/ipv6/conf/all/forwarding"]
+	return v4 && !v6
 }
 
 // bridgedFiltered is about bridges whose own traffic br_netfilter shows to rules

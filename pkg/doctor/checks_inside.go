@@ -96,7 +96,7 @@ func insideUnrouted(h *Host) (out []Finding) {
 
 // able says whether nothing but a route is missing for a link to lead anywhere.
 func (h *Host) able(l link.Link, f link.Family) bool {
-	off := f == link.IPv6 && h.Sysctls["net/ipv6/conf/"+l.Name+"/disable_ipv6"] == "1"
+	off := f == link.IPv6 && (h.lacksIPv6() || h.Sysctls["net/ipv6/conf/"+l.Name+"/disable_ipv6"] == "1")
 	return l.Up && l.Carrier && l.Master == "" && !off && len(global(l, link.IPv4))+len(global(l, link.IPv6)) > 0
 }
 

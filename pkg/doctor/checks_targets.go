@@ -18,7 +18,7 @@ func targetUnrouted(h *Host) (out []Finding) {
 	for _, t := range h.hosts() {
 		why, unrouted := h.unrouted(t.address)
 		r, refused := h.refusing(t.address)
-		if refused && h.astray(r, t.address) || unrouted && h.mainLost(familyOf(t.address)) != nil {
+		if refused && h.astray(r, t.address) || unrouted && h.mainLost(familyOf(t.address)) != nil || t.address.Is6() && h.lacksIPv6() {
 			continue // that is the reason
 		}
 		if refused {

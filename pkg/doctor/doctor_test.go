@@ -24,6 +24,27 @@ func first(t *testing.T, h *Host, id string, s Severity) Finding {
 	return found[0]
 }
 
+// A kernel without IPv6 is told once, where a zone has IPv6 networks, and not
+// what follows from it.
+func TestKernelWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	none := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/forwarding": "1"}
+	both := strings.Replace(written, "to: 192.168.1.10", `to: [192.168.1.10, "fd00:1::99"]`, 1)
+	h := hostOf(t, both)
+	h.Sysctls = none
+	if f := first(t, h, "ipv6-disabled", Broken); !strings.Contains(f.Title, "the kernel has no IPv6, and zone lan") {
+		t.Errorf("it says %q", f.Title)
+	}
+	if ids := found(Examine(h)); len(ids) != 1 {
+		t.Errorf("found %q", ids)
+	}
+	h = hostOf(t, strings.Replace(written, `, "fd00:1::/64"`, "", 1))
+	h.Sysctls = none
+	if ids := found(Examine(h)); len(ids) != 0 {
+		t.Errorf("without IPv6 networks it found %q", ids)
+	}
+}
+
 // What no gateway can be given in a test.
 func TestWrittenEvidence(t *testing.T) {
 	t.Parallel()

@@ -288,6 +288,7 @@ func (e *Engine) planHost(pl *Plan, facts hostFacts, remembered *state.State) er
 		return err
 	}
 	pl.Routing, pl.Warnings = routing, append(pl.Warnings, warnings...)
+	pl.Warnings = append(pl.Warnings, withoutIPv6(pl.Policy, pl.Compiled)...)
 	forwarding, err := e.forwarding(pl.Compiled, facts)
 	if err != nil {
 		return err

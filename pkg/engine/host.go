@@ -124,17 +124,33 @@ func opensWithin(p *policy.Policy, zone string) bool {
 	})
 }
 
-// forwarding plans the sysctls.
+// forwarding plans the sysctls. Where the kernel has no IPv6 there is none to
+// forward, whatever the policy says: most say nothing of families.
 func (e *Engine) forwarding(r *compile.Result, f hostFacts) ([]sysctl.Change, error) {
 	var changes []sysctl.Change
 	err := e.NetNS.Do(func() (err error) {
-		changes, err = sysctl.ForwardingChanges(sysctl.Forwarding{IPv4: r.IPv4, IPv6: r.IPv6}, f.RADefaultRouteLinks())
+		want := sysctl.Forwarding{IPv4: r.IPv4, IPv6: r.IPv6 && sysctl.HasIPv6()}
+		changes, err = sysctl.ForwardingChanges(want, f.RADefaultRouteLinks())
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("plan the sysctls: %w", err)
 	}
 	return changes, nil
+}
+
+// withoutIPv6 warns of what a policy says of IPv6 where the kernel has none.
+func withoutIPv6(p *policy.Policy, r *compile.Result) []string {
+	if !r.IPv6 || sysctl.HasIPv6() {
+		return nil
+	}
+	for i := range p.Zones {
+		z := &p.Zones[i]
+		if slices.ContainsFunc(p.NetworksOf(z), func(a policy.Address) bool { return a.Low.Is6() }) {
+			return []string{fmt.Sprintf("zone %s has IPv6 networks, and this kernel has no IPv6 (booted with ipv6.disable=1?): what the policy says of IPv6 has no effect", z.Name)}
+		}
+	}
+	return nil
 }
 
 // writable finds out before anything is changed whether the sysctls can be.

@@ -8,6 +8,7 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/compile"
 	"github.com/ipmasq/ipmasq/pkg/link"
 	"github.com/ipmasq/ipmasq/pkg/policy"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
 
 // Routing is the policy routing that comes and goes with a plan.
@@ -46,7 +47,7 @@ func (f hostFacts) routingOf(uplinks []compile.Uplink) (changes Routing, warning
 func (f hostFacts) uplink(u *compile.Uplink, want *link.Routing) string {
 	found := false
 	for i, family := range []link.Family{link.IPv4, link.IPv6} {
-		if !u.Families[i] {
+		if !u.Families[i] || family == link.IPv6 && !sysctl.HasIPv6() {
 			continue
 		}
 		gateway, onLink, ok := u.Gateway[i], false, u.Gateway[i].IsValid()

@@ -83,6 +83,9 @@ func readHost(into *Routes) (Facts, error) {
 	}
 	for _, family := range []Family{IPv4, IPv6} {
 		rules, err := dump(func() ([]seenRule, error) { return readRules(family, vrfs) })
+		if family == IPv6 && errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // booted with ipv6.disable=1; asked for its routes the kernel would tell those of IPv4
+		}
 		if err != nil {
 			return Facts{}, fmt.Errorf("list %s rules: %w", family, err)
 		}

@@ -50,6 +50,13 @@ func (c Change) Ours(value string) bool {
 // Writes is whether applying the change writes anything.
 func (c Change) Writes() bool { return c.Before != c.After }
 
+// HasIPv6 says whether the kernel has IPv6: one that was booted with
+// ipv6.disable=1 has none of its sysctls, for any namespace.
+func HasIPv6() bool {
+	_, err := Get(forwardIPv6)
+	return !errors.Is(err, ErrAbsent)
+}
+
 // ForwardingChanges is what must be written, in order, for the host to
 // forward; empty when it does already. Links are the interfaces that hold a
 // default route learned from a router advertisement.

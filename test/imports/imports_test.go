@@ -45,7 +45,7 @@ var table = []row{
 	{"2", "pkg/compile", []string{"pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/flows", []string{"pkg/conntrack", "pkg/explain", "pkg/link", "pkg/policy", "pkg/ruleset"}, nil},
 	{"2", "pkg/backend/nftables", []string{"pkg/backend", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"golang.org/x/sys"}},
-	{"2", "pkg/backend/iptables", []string{"pkg/backend", "pkg/foreign", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset"}, []string{"coreos/go-iptables", "golang.org/x/sys"}},
+	{"2", "pkg/backend/iptables", []string{"pkg/backend", "pkg/foreign", "pkg/nfnetlink", "pkg/plan", "pkg/ruleset", "pkg/sysctl"}, []string{"coreos/go-iptables", "golang.org/x/sys"}},
 	{"2", "pkg/backend/backendtest", []string{"pkg/backend", "pkg/plan", "pkg/ruleset"}, nil},
 	{"1", "pkg/backend", []string{"pkg/plan", "pkg/ruleset"}, nil},
 	{"1", "pkg/conntrack", []string{"pkg/nfnetlink"}, []string{"golang.org/x/sys"}},

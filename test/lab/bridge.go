@@ -57,7 +57,7 @@ func (l *Lab) ensureFabric() error {
 		return err
 	}
 	err = fabric.Do(func() error {
-		if err := writeSysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
+		if err := writeSysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil && HasIPv6() {
 			return err
 		}
 		for _, family := range []string{"iptables", "ip6tables", "arptables"} {

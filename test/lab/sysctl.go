@@ -94,3 +94,19 @@ func (h *Host) HasSysctl(name string) bool {
 	})
 	return err == nil
 }
+
+// HasIPv6 reports whether the kernel has IPv6: one that was booted with
+// ipv6.disable=1 has not.
+func HasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// forwarding names the switches of the families that the kernel has.
+func forwarding() []string {
+	names := []string{"net.ipv4.ip_forward"}
+	if HasIPv6() {
+		names = append(names, "net.ipv6.conf.all.forwarding")
+	}
+	return names
+}

@@ -122,6 +122,7 @@ func PathMTU(n int) GatewayOption { return func(p *plan) { p.pathMTU = n } }
 //	isp2 .1             ── 192.0.2.0/24 2001:db8:2::/64 ───────── .2 eth3 ┘
 //	server .9           ── 198.51.100.0/24 2001:db8:100::/64 ── isp .1, isp2 .2
 //
+// Where the kernel was booted without IPv6, that is left out.
 // Default routes are set, inside towards the gateway and from there to isp. Forwarding on the gateway is off,
 // and no router outside has a route to the inner networks.
 func Gateway(t TB, opts ...GatewayOption) *Topology {
@@ -157,8 +158,9 @@ func (t *Topology) Forwarding(on bool) {
 	if on {
 		value = "1"
 	}
-	t.GW.Sysctl("net.ipv4.ip_forward", value)
-	t.GW.Sysctl("net.ipv6.conf.all.forwarding", value)
+	for _, name := range forwarding() {
+		t.GW.Sysctl(name, value)
+	}
 }
 
 func (t *Topology) build(p *plan) error {
@@ -198,7 +200,8 @@ func (t *Topology) addHosts(p *plan) error {
 	return errors.Join(errs...)
 }
 
-// end is one interface with its addresses and default routes.
+// end is one interface with its addresses and default routes: of IPv4, then of
+// IPv6.
 type end struct {
 	host     *Host
 	name     string
@@ -207,16 +210,16 @@ type end struct {
 }
 
 func (e end) configure() error {
-	for _, prefix := range e.prefixes {
-		if prefix == "" {
+	for i, prefix := range e.prefixes {
+		if prefix == "" || i == 1 && !HasIPv6() {
 			continue
 		}
 		if err := e.host.addr(e.name, prefix); err != nil {
 			return fmt.Errorf("%s: %w", e.host.name, err)
 		}
 	}
-	for _, gateway := range e.gateways {
-		if gateway == "" {
+	for i, gateway := range e.gateways {
+		if gateway == "" || i == 1 && !HasIPv6() {
 			continue
 		}
 		if err := e.host.route("default", gateway); err != nil {

@@ -185,7 +185,12 @@ func (t *Topology) routeInside(p *plan) error {
 	return nil
 }
 
-func (h *Host) routes(pairs ...[2]string) error {
+// routes adds routes of IPv4, then of IPv6.
+func (h *Host) routes(v4, v6 [2]string) error {
+	pairs := [][2]string{v4}
+	if HasIPv6() {
+		pairs = append(pairs, v6)
+	}
 	for _, pair := range pairs {
 		if err := h.route(pair[0], pair[1]); err != nil {
 			return fmt.Errorf("%s: %w", h.name, err)
@@ -197,7 +202,7 @@ func (h *Host) routes(pairs ...[2]string) error {
 // forward makes a router of a host.
 func (h *Host) forward() error {
 	return h.Do(func() error {
-		for _, name := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		for _, name := range forwarding() {
 			if err := writeSysctl(name, "1"); err != nil {
 				return fmt.Errorf("%s: %w", h.name, err)
 			}

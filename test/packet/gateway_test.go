@@ -140,6 +140,9 @@ func (g *gateway) sysctls(t *testing.T) string {
 	all, room := make([]byte, 0, 1<<18), make([]byte, 1<<16)
 	err := g.GW.Do(func() error {
 		for _, dir := range []string{"/proc/sys/net/ipv4", "/proc/sys/net/ipv6", "/proc/sys/net/netfilter"} {
+			if dir == "/proc/sys/net/ipv6" && !lab.HasIPv6() {
+				continue
+			}
 			err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 				// What logs is known to the whole machine, once its module is there, and
 				// so is the size of the table, which floods of other packages change.

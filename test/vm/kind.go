@@ -6,6 +6,7 @@ import "fmt"
 type kind struct {
 	name          string
 	with, without []string // modules, beside the wanted ones by their path, and less those by their name
+	options       string   // for the kernel
 	backend       string   // of the gateways, as IPMASQ_TEST_BACKEND has it
 	run, skip     string   // as for go test
 }
@@ -33,11 +34,16 @@ const withoutNFTables = "^(TestVMAuto.*|TestMasquerade|TestMasqueradePorts|TestM
 	"TestGuardStrays|TestApplyAgain|TestSets|TestLog|TestLimitPortForward|TestTimeoutsChange|TestSynproxyConnects|" +
 	"TestTFTP|TestConnectionsKill)$"
 
+// withoutIPv6 are the tests for a kernel that was booted without IPv6: policies of both families, of which IPv4 is
+// left, on each backend.
+const withoutIPv6 = "^(TestNoIPv6.*|TestPortForwardPorts|TestHairpin|TestGuardStrays)$"
+
 // kinds are the machines that each kernel boots as. A test whose name begins with TestVMAuto is for those without
 // nf_tables, any other that begins with TestVM for those with it.
 func kinds() []*kind {
 	return []*kind{
 		{name: "usual", run: mainJob, skip: "^TestVMAuto"},
 		{name: "without nf_tables", with: xtables(), without: []string{"nf_tables", "nft_"}, backend: "iptables-legacy", run: withoutNFTables, skip: "^TestVM[^A]"},
+		{name: "without IPv6", with: xtables(), options: "ipv6.disable=1", run: withoutIPv6, skip: "^$"},
 	}
 }

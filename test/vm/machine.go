@@ -17,6 +17,7 @@ import (
 // machine is a virtual machine that is about to start.
 type machine struct {
 	vmlinuz, initrd string
+	options         string // for the kernel, beside ours
 	console         string // file for what the kernel says
 }
 
@@ -31,7 +32,7 @@ func (m *machine) run(ctx context.Context, heard func(line string)) error {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-serial", "file:"+m.console, "-kernel", m.vmlinuz, "-initrd", m.initrd,
 		// no_timer_check: where the host is busy, the emulated timer is late, and the kernel gives up on it.
-		"-append", "console=ttyS1 loglevel=5 panic=-1 no_timer_check mitigations=off random.trust_cpu=on")
+		"-append", "console=ttyS1 loglevel=5 panic=-1 no_timer_check mitigations=off random.trust_cpu=on "+m.options)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said strings.Builder
 	c.Stderr = &said

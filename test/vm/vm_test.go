@@ -64,7 +64,7 @@ func boot(t *testing.T, i *image, prefix string, named bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{vmlinuz: vmlinuz, initrd: prefix + ".initrd", console: prefix + ".console"}
+	m := &machine{vmlinuz: vmlinuz, initrd: prefix + ".initrd", options: i.kind.options, console: prefix + ".console"}
 	if err := i.write(m.initrd); err != nil {
 		t.Fatal(err)
 	}

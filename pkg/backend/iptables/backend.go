@@ -12,6 +12,7 @@ import (
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
+	"github.com/ipmasq/ipmasq/pkg/sysctl"
 )
 
 // Backend is the iptables of one network namespace.
@@ -61,7 +62,10 @@ func New(enter func(func() error) error, variant string) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{enter: enter, variant: is, programs: found, protocols: protocolNumbers(), seed: maphash.MakeSeed()}
-	b.kernel = kernel{sets: b.probeSets(), shifts: probeShifts()}
+	b.kernel = kernel{sets: b.probeSets(), shifts: probeShifts(), noIPv6: !sysctl.HasIPv6()}
+	if b.kernel.noIPv6 {
+		delete(b.programs, ruleset.IPv6)
+	}
 	return b, nil
 }
 

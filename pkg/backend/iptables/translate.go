@@ -109,10 +109,19 @@ type translated struct {
 type kernel struct {
 	sets   bool // sets of prefixes of both families
 	shifts bool // ranges of ports to others, each to the one in its place (Linux 4.18)
+	noIPv6 bool // it was booted with ipv6.disable=1: ip6tables does not work then
+}
+
+// families are those that have rules.
+func (k kernel) families() []ruleset.Family {
+	if k.noIPv6 {
+		return families()[:1]
+	}
+	return families()
 }
 
 // newest is a kernel that can do all.
-func newest() kernel { return kernel{true, true} }
+func newest() kernel { return kernel{sets: true, shifts: true} }
 
 // translate translates a ruleset, for a kernel.
 func translate(rs *ruleset.Ruleset, k kernel) *translated {
@@ -142,7 +151,7 @@ func translate(rs *ruleset.Ruleset, k kernel) *translated {
 	slices.SortFunc(bases, func(a, b *ruleset.Chain) int {
 		return cmp.Or(cmp.Compare(a.Hook.Priority, b.Hook.Priority), cmp.Compare(a.Name, b.Name))
 	})
-	for _, f := range families() {
+	for _, f := range k.families() {
 		t.family = f
 		for _, c := range bases {
 			places, err := t.placesOf(c)
