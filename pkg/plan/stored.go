@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"io"
+	"math"
 
 	"github.com/ipmasq/ipmasq/pkg/ruleset"
 )
@@ -224,8 +225,8 @@ func (s *Snapshot) loadOrigins(text []byte) (rest []byte, whole bool) {
 	if len(text) < 8 {
 		return nil, false
 	}
-	count, length := int(binary.BigEndian.Uint32(text)), int(binary.BigEndian.Uint32(text[4:]))
-	if text = text[8:]; len(text) < length || length < 4*count {
+	count, length := size32(text), size32(text[4:])
+	if text = text[8:]; len(text) < length || length/4 < count {
 		return nil, false
 	}
 	entries := string(text[:length]) // one for all
@@ -235,7 +236,7 @@ func (s *Snapshot) loadOrigins(text []byte) (rest []byte, whole bool) {
 		if length-at < 4 {
 			return nil, false
 		}
-		size := int(binary.BigEndian.Uint32(text[at:]))
+		size := size32(text[at:])
 		if at += 4; length-at < size {
 			return nil, false
 		}
@@ -244,6 +245,9 @@ func (s *Snapshot) loadOrigins(text []byte) (rest []byte, whole bool) {
 	}
 	return text[length:], at == length
 }
+
+// size32 reads a size, of which none has more than 31 bits.
+func size32(text []byte) int { return int(min(binary.BigEndian.Uint32(text), math.MaxInt32)) }
 
 // load reads elements and gives what follows. It takes none that At could not
 // give.
@@ -257,7 +261,8 @@ func (e *Elements) load(text []byte, origins uint32) (rest []byte, whole bool) {
 		text = text[4:]
 		return number
 	}
-	n, length, size := int(next()), int(next()), int(next())
+	nextSize := func() int { return int(min(next(), math.MaxInt32)) }
+	n, length, size := nextSize(), nextSize(), nextSize()
 	// A record has a byte at least, so no more are made room for than there are.
 	if !whole || length > len(text) || n > length {
 		return nil, false
@@ -268,15 +273,15 @@ func (e *Elements) load(text []byte, origins uint32) (rest []byte, whole bool) {
 	for i := range e.ends {
 		end := start + size
 		if size == 0 {
-			end = int(next())
+			end = nextSize()
 		}
-		if end < start+e.KeyLen || end > length {
+		if end < start || end > length || end-start < e.KeyLen {
 			return nil, false
 		}
 		e.ends[i], start = uint32(end), end
 	}
 	for i := 0; i < n; {
-		to, o := int(next()), next()
+		to, o := nextSize(), next()
 		if to <= i || to > n || o >= origins && o != NoOrigin {
 			return nil, false
 		}
