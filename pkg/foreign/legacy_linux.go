@@ -8,14 +8,15 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// layout is how the kernel lays out a rule of ip_tables or ip6_tables on 64-bit
-// machines (struct ipt_entry, struct ip6t_entry).
+// layout is how the kernel lays out a rule of ip_tables or ip6_tables (struct
+// ipt_entry, struct ip6t_entry).
 type layout struct {
 	family         string
 	names          string // of the tables that are there
@@ -32,8 +33,12 @@ type layout struct {
 
 var layouts = [...]layout{
 	{"ip", "/proc/thread-self/net/ip_tables_names", unix.AF_INET, unix.SOL_IP, 4, 16, 80, 82, 83, 2, 88, 96, 112},
-	{"ip6", "/proc/thread-self/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 64, 128, 131, 132, 4, 140, 152, 168},
+	{"ip6", "/proc/thread-self/net/ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6, 16, 64, 128, 131, 132, 4, 140, 152 - packed, 168 - packed},
 }
+
+// packed is what the counters and what is behind them come earlier where C aligns
+// numbers of 64 bits to 32, which it does on 386 alone.
+var packed = map[bool]int{true: 4}[runtime.GOARCH == "386"]
 
 // Socket options of both families, and the sizes of what they take.
 const (
@@ -41,10 +46,12 @@ const (
 	getEntries  = 65
 	nameSize    = 32
 	infoSize    = 84
-	entriesHead = 40
 	targetHead  = 32
 	interfaceLn = 16
 )
+
+// entriesHead is what stands before the entries: the name and the size.
+var entriesHead = 40 - packed
 
 // readLegacy reads the tables of ip_tables that the namespace has.
 func (r *Rules) readLegacy() {
