@@ -14,7 +14,7 @@ VM_CACHE := $(or $(IPMASQ_VM),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-vm)
 # What reliability fetches once and keeps: 25 MB.
 PEERS_CACHE := $(or $(IPMASQ_PEERS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipmasq-peers)
 
-.PHONY: help build test test-vm setup lint demo bench reliability oracle soak golden cover clean
+.PHONY: help build test test-386 test-vm setup lint demo bench reliability oracle soak golden cover clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -30,6 +30,10 @@ test-vm: ## run packet tests on other kernels, in emulated machines
 	@sh test/setup.sh vm
 	@sh test/vm/fetch.sh "$(VM_CACHE)"
 	IPMASQ_VM="$(VM_CACHE)" go test -count=1 -timeout=40m -tags=vm -v ./test/vm
+
+test-386: setup ## run the tests as 32-bit programs, which need no other kernel
+	GOARCH=386 CGO_ENABLED=0 go build -buildvcs=$(VCS) -o bin/386/ipmasq ./cmd/ipmasq
+	GOARCH=386 CGO_ENABLED=0 IPMASQ_PROGRAM="$(CURDIR)/bin/386/ipmasq" $(GO_TEST) -p=$$(($$(nproc) + 1)) $$(go list ./... | grep -v /test/systemd)
 
 setup:
 	@sh test/setup.sh

@@ -87,7 +87,7 @@ add rule inet x z tcp dport 80 ct mark set 0x1234
 	protocols, zones, states := map[uint8]int{}, 0, map[State]int{}
 	for i := range flows {
 		f := &flows[i]
-		line := byID[strconv.Itoa(int(f.ID))]
+		line := byID[strconv.FormatUint(uint64(f.ID), 10)]
 		left, _ := strconv.Atoi(strings.Fields(line)[2])
 		if d := left - int(f.Timeout/time.Second); d < -2 || d > 2 {
 			t.Errorf("%v are left, in %s", f.Timeout, line)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -97,7 +98,7 @@ func (w *watching) stop() {
 // until waits for what the watch tells, whose lock is held for the condition.
 func (w *watching) until(what string, condition func() bool) {
 	w.t.Helper()
-	late := time.AfterFunc(20*time.Second, func() { w.mu.Lock(); w.idle = -1 << 40; w.mu.Unlock(); w.change.Broadcast() })
+	late := time.AfterFunc(20*time.Second, func() { w.mu.Lock(); w.idle = math.MinInt32; w.mu.Unlock(); w.change.Broadcast() })
 	defer late.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -27,7 +27,8 @@ func written() *Encoder {
 	e.String(1, "x")
 	e.Close(inner)
 	e.Close(outer)
-	e.Raw([]byte{5, 0, 9, 0, 0xff})
+	raw := binary.NativeEndian.AppendUint16(nil, unix.NLA_HDRLEN+1)
+	e.Raw(append(binary.NativeEndian.AppendUint16(raw, 9), 0xff))
 	return e
 }
 

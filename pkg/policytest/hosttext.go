@@ -67,7 +67,7 @@ func routeWords(r link.HostRoute) []string {
 		keys = append(keys, "link: "+name(r.Interface))
 	}
 	if r.Metric != 0 {
-		keys = append(keys, "metric: "+strconv.Itoa(int(r.Metric)))
+		keys = append(keys, "metric: "+strconv.FormatUint(uint64(r.Metric), 10))
 	}
 	if r.Table != 0 {
 		keys = append(keys, "table: "+strconv.Itoa(r.Table))

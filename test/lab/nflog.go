@@ -46,7 +46,8 @@ func (h *Host) NFLog(group uint16) *NFLog {
 		return err
 	}))
 	h.lab.track(l)
-	h.must(unix.SetsockoptTimeval(l.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(Patience.Seconds())}))
+	timeout := unix.NsecToTimeval(Patience.Nanoseconds())
+	h.must(unix.SetsockoptTimeval(l.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout))
 	h.must(l.configure(group, nfulaCfgCmd, []byte{nfulnlCfgCmdBind}))
 	h.must(l.configure(group, nfulaCfgMode, []byte{0, 0, 0xff, 0xff, nfulnlCopyPacket, 0}))
 	// Each packet is sent at once, before it goes on.

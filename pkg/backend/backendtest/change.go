@@ -161,23 +161,23 @@ func ranges(s *suite) {
 
 func concatenated(s *suite) {
 	rs := gateway()
-	set := func(list ...[4]int) *ruleset.Set {
+	set := func(list ...[4]uint32) *ruleset.Set {
 		out := ruleset.NewSet("clients", types(ruleset.IPv4Addr, ruleset.InetService), nil)
 		out.Interval = true
 		for _, r := range list {
-			out.Add(join(ip(r[0]), port(r[2])), join(ip(r[1]), port(r[3])), nil, 0)
+			out.Add(join(ip(r[0]), port(int(r[2]))), join(ip(r[1]), port(int(r[3]))), nil, 0)
 		}
 		return out
 	}
-	rs.Sets = append(rs.Sets, set([4]int{0, 255, 80, 89}))
+	rs.Sets = append(rs.Sets, set([4]uint32{0, 255, 80, 89}))
 	rs.rule(rs.findChain("forward"), "clients", accept(), ipv4(), tcp(), in("clients", ruleset.IPSaddr, ruleset.DstPort))
 	s.apply(rs.Ruleset)
 	for _, next := range []*ruleset.Set{
-		set([4]int{0, 127, 80, 89}, [4]int{128, 255, 80, 89}),
-		set([4]int{0, 255, 80, 84}, [4]int{0, 255, 85, 89}, [4]int{7, 7, 1, 1}),
-		set([4]int{0, 0xffffffff, 0, 0xffff}),
+		set([4]uint32{0, 127, 80, 89}, [4]uint32{128, 255, 80, 89}),
+		set([4]uint32{0, 255, 80, 84}, [4]uint32{0, 255, 85, 89}, [4]uint32{7, 7, 1, 1}),
+		set([4]uint32{0, 0xffffffff, 0, 0xffff}),
 		set(),
-		set([4]int{64, 191, 80, 89}),
+		set([4]uint32{64, 191, 80, 89}),
 	} {
 		rs.replace(next)
 		s.apply(rs.Ruleset)

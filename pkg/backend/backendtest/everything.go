@@ -48,7 +48,7 @@ func (s *sample) everySet() {
 	nets.Counted = true
 	nets.Add(ip(0x0a000000), ip(0x0affffff), nil, lan)
 	nets.Add(ip(0x0b000001), ip(0x0b000009), nil, ruleset.NoOrigin)
-	nets.Add(ip(0xfffffff0), ip(0xffffffff), nil, ruleset.NoOrigin)
+	nets.Add(ip(uint32(0xfffffff0)), ip(uint32(0xffffffff)), nil, ruleset.NoOrigin)
 	nets6 := s.interval("nets6", types(ruleset.IPv6Addr), nil)
 	nets6.Add(addr6(0, 0), addr6(0, 0xff), nil, ruleset.NoOrigin)
 	protocols := s.set("protocols", types(ruleset.InetProto), nil)

@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -193,7 +194,7 @@ func (d *dice) element(set *ruleset.Set, low, high int) {
 			return port(v)
 		}
 		if v == 0xffff {
-			v = 0xffffffff
+			return ip(uint32(math.MaxUint32))
 		}
 		return ip(v)
 	}

@@ -82,7 +82,7 @@ func tcp() ruleset.Match  { return equal(ruleset.L4Proto, 6) }
 
 func port(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
 
-func ip(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
+func ip[N int | uint32](n N) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
 
 // join puts values together as a concatenation, padded.
 func join(values ...[]byte) []byte {

@@ -144,7 +144,7 @@ func valueText(t ruleset.Type, v []byte) string {
 	case ruleset.IfName:
 		return strconv.Quote(strings.TrimRight(string(v), "\x00"))
 	case ruleset.IfIndex, ruleset.Number:
-		return strconv.Itoa(int(binary.BigEndian.Uint32(v)))
+		return strconv.FormatUint(uint64(binary.BigEndian.Uint32(v)), 10)
 	case ruleset.NFProto:
 		if v[0] == uint8(ruleset.IPv6) {
 			return "ipv6"
