@@ -27,14 +27,15 @@ func (e *Engine) record(change func(h *state.History)) error {
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
-// recordApply notes that another policy is in force.
+// recordApply notes that another policy is in force, or the same one with another
+// backend.
 func (e *Engine) recordApply(pl *Plan, before *state.State) {
 	if pl.settle != nil {
 		return // by its own name
 	}
 	after := pl.remembered
 	same := after.Unconfirmed == nil || after.Unconfirmed == before.Unconfirmed // not begun by this apply
-	if before.Lapsed == nil && same && before.Applied != nil && before.Applied.Digest == after.Applied.Digest {
+	if before.Lapsed == nil && same && before.Applied != nil && before.Applied.Digest == after.Applied.Digest && len(pl.Left) == 0 {
 		return
 	}
 	result := state.ResultApplied

@@ -293,6 +293,20 @@ func TestSwitchBack(t *testing.T) {
 	s.gone(t)
 }
 
+// The same policy in another place is another entry of the history, once.
+func TestSwitchHistory(t *testing.T) {
+	t.Parallel()
+	s := newSwitching(t, lab.Gateway(t, lab.WithoutGuest()))
+	for _, to := range []string{"iptables-nft", "iptables-legacy", "iptables-legacy"} {
+		s.ipmasq(t, 0, "apply", s.policy(t, to, switchA))
+	}
+	out := s.ipmasq(t, 0, "history")
+	if strings.Count(out, "ipmasq apply") != 2 || strings.Count(out, "iptables-legacy in the place of iptables-nft") != 1 {
+		t.Errorf("the history is\n%s", out)
+	}
+	s.ipmasq(t, 0, "delete")
+}
+
 // confirmed waits until no policy waits to be confirmed.
 func (s *switching) confirmed(t *testing.T) {
 	t.Helper()
