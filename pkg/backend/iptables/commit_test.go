@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipmasq/ipmasq/pkg/backend"
 	"github.com/ipmasq/ipmasq/pkg/plan"
@@ -109,6 +111,75 @@ func TestWaitsForLock(t *testing.T) {
 	if h.reads(t).Empty() {
 		t.Error("nothing was committed")
 	}
+}
+
+// The programs take the lock for each table anew. Where somebody else gets it
+// between two, for longer than a first try waits, the commit goes on where it was:
+// what has begun is not begun again.
+func TestLockIsTakenMidway(t *testing.T) {
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock")) // of this test alone
+	h, ctx := newHost(t, "iptables-legacy"), context.Background()
+	empty := h.reads(t)
+	lists := map[string][]string{}
+	for _, table := range []string{"raw", "mangle", "filter", "nat"} {
+		lists[table+" IPMASQ-x"] = []string{"-j RETURN"}
+		lists[table+" OUTPUT"] = []string{"1 -m comment --comment ipmasq -j IPMASQ-x"}
+	}
+	want := chains(lists)
+	for midway, tries := false, 0; !midway; tries++ {
+		if tries == 300 {
+			t.Fatal("nobody gets the lock between two tables")
+		}
+		got := h.rivals(t)
+		if err := h.Commit(ctx, plan.Diff(empty, want), false); err != nil {
+			t.Fatal(err)
+		}
+		midway = got()
+		compare(t, h.reads(t), want)
+		if t.Failed() {
+			break
+		}
+		if err := h.Commit(ctx, plan.Diff(h.reads(t), empty), false); err != nil {
+			t.Fatal(err)
+		}
+		empty = h.reads(t)
+	}
+}
+
+// rivals has somebody else want the lock all the time, and keep it once some tables
+// are committed and others are not. What it gives ends that, and says whether it
+// came to it.
+func (h *host) rivals(t *testing.T) (got func() bool) {
+	t.Helper()
+	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, done, midway := make(chan struct{}), make(chan struct{}), false
+	go func() {
+		defer close(done)
+		defer lock.Close()
+		for !midway {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if unix.Flock(int(lock.Fd()), unix.LOCK_EX) != nil {
+				return
+			}
+			all := h.host.Run(t, "iptables-legacy-save")
+			if n := strings.Count(all, "-j IPMASQ-x"); n > 0 && n < 4 {
+				midway = true
+				select { // longer than a program that is told to wait for a second
+				case <-stop:
+				case <-time.After(1500 * time.Millisecond):
+				}
+			}
+			_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
+		}
+	}()
+	return func() bool { close(stop); <-done; return midway }
 }
 
 // Others' rules before ours are drift, and a commit comes first again. What it
